@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The device interface as the runtime sees it: the calls of uapi/unpu_accel.h and what the DRM core
+ * gives a kernel driver for free. Each op takes the uapi struct and returns 0 or -errno from the
+ * table in that header. All are thread-safe.
+ */
+#ifndef UNPU_DEVICE_H
+#define UNPU_DEVICE_H
+
+#include <stdint.h>
+
+#include "runtime/log.h"
+#include "uapi/unpu_accel.h"
+
+struct unpu_device;
+
+struct unpu_device_ops {
+	int (*dev_query)(struct unpu_device *dev, struct drm_unpu_dev_query *args);
+	int (*bo_create)(struct unpu_device *dev, struct drm_unpu_bo_create *args);
+	int (*bo_mmap_offset)(struct unpu_device *dev, struct drm_unpu_bo_mmap_offset *args);
+	int (*ctx_create)(struct unpu_device *dev, struct drm_unpu_ctx_create *args);
+	int (*ctx_destroy)(struct unpu_device *dev, struct drm_unpu_ctx_destroy *args);
+	int (*ctx_query)(struct unpu_device *dev, struct drm_unpu_ctx_query *args);
+	int (*shader_create)(struct unpu_device *dev, struct drm_unpu_shader_create *args);
+	int (*shader_destroy)(struct unpu_device *dev, struct drm_unpu_shader_destroy *args);
+	int (*program_create)(struct unpu_device *dev, struct drm_unpu_program_create *args);
+	int (*program_destroy)(struct unpu_device *dev, struct drm_unpu_program_destroy *args);
+	int (*submit)(struct unpu_device *dev, struct drm_unpu_submit *args);
+
+	/* What the DRM core gives: GEM_CLOSE, mmap, munmap, syncobjs, close. */
+	int (*bo_close)(struct unpu_device *dev, uint32_t handle);
+	int (*bo_map)(struct unpu_device *dev, uint32_t handle, void **ptr);
+	int (*bo_unmap)(struct unpu_device *dev, uint32_t handle, void *ptr, uint64_t size);
+	int (*syncobj_create)(struct unpu_device *dev, uint32_t *handle);
+	int (*syncobj_destroy)(struct unpu_device *dev, uint32_t handle);
+	/* Until the point (0: binary) has signalled or deadline_ns (CLOCK_MONOTONIC) has passed:
+	 * -ETIME. 0 says nothing of the job's success: ctx_query does. */
+	int (*syncobj_wait)(struct unpu_device *dev, uint32_t handle, uint64_t point,
+			    uint64_t deadline_ns);
+	/* Optional (may be NULL): a read-only buffer over the caller's memory, which must outlive
+	 * the buffer. ptr is aligned to DEV_INFO.binding_align. */
+	int (*bo_import)(struct unpu_device *dev, const void *ptr, uint64_t size,
+			 uint32_t *handle);
+	void (*close)(struct unpu_device *dev);
+};
+
+struct unpu_device {
+	const struct unpu_device_ops *ops;
+	struct unpu_log log;
+	char id[16];		/* "cpu", "vulkan:0", "accel:0" */
+};
+
+struct unpu_device_params {
+	uint32_t threads;	/* 0: the device's choice */
+	const char *cpu_mask;	/* highest instruction set to use; NULL: $UNPU_CPUMASK */
+	struct unpu_log log;
+};
+
+/* Open a device by id, or the best there is for "auto" and NULL. *dev ends with ops->close(). */
+int unpu_device_open(const char *id, const struct unpu_device_params *params,
+		     struct unpu_device **dev);
+
+/* The engines; select.c alone calls these. */
+int unpu_cpu_device_open(const struct unpu_device_params *params, struct unpu_device **dev);
+
+#endif

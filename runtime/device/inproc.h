@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The frame of in-process devices: handle tables, contexts, queues, syncobjs and all checks of the
+ * interface, once. An engine adds memory and execution.
+ */
+#ifndef UNPU_INPROC_H
+#define UNPU_INPROC_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "runtime/device/device.h"
+#include "shaders/shaders.h"
+
+struct unpu_engine;
+
+/* A buffer; engines with their own memory keep what they need behind `priv`. */
+struct unpu_bo {
+	atomic_uint refs;
+	uint32_t flags;		/* DRM_UNPU_BO_* */
+	uint64_t size;		/* bytes, rounded up to pages */
+	void *ptr;		/* host address; NULL when the engine has none */
+	int imported;		/* ptr is the caller's, read-only */
+	void *priv;
+};
+
+/* One dispatch, checked: grid and binding sizes are exactly what unpu_shader_need() says. */
+struct unpu_job_binding {
+	struct unpu_bo *bo;
+	uint64_t offset;
+	uint64_t size;
+};
+
+struct unpu_job_dispatch {
+	uint32_t kind;			/* enum unpu_shader_kind */
+	uint32_t num_bindings;
+	const uint32_t *spec;		/* specialization words of the shader, live with it */
+	const void *constants;
+	uint32_t grid[3];
+	struct unpu_job_binding bindings[UNPU_SHADER_MAX_BINDINGS];
+	void *priv;			/* the engine's; set by program_prepare */
+};
+
+struct unpu_program {
+	atomic_uint refs;
+	uint32_t num_dispatches;
+	struct unpu_job_dispatch *dispatches;
+	_Atomic uint32_t *stop;		/* NULL: the program names none */
+	void *priv;			/* the engine's */
+	/* the frame's own follows in inproc.c's struct */
+};
+
+struct unpu_engine_ops {
+	/* Limits, features, layouts and name; the frame fills what is its own (counts). */
+	void (*info)(struct unpu_engine *engine, struct drm_unpu_dev_info *info);
+	/* Zeroed memory of bo->size bytes, aligned to binding_align. NULL ops: the frame mmaps. */
+	int (*bo_alloc)(struct unpu_engine *engine, struct unpu_bo *bo);
+	void (*bo_free)(struct unpu_engine *engine, struct unpu_bo *bo);
+	/* 0, or -EOPNOTSUPP when the engine has no such variant, before shader_create succeeds. */
+	int (*shader_check)(struct unpu_engine *engine, uint32_t kind, const uint32_t *spec);
+	/* Reserve all that runs will need: run() may not allocate. */
+	int (*program_prepare)(struct unpu_engine *engine, struct unpu_program *program);
+	void (*program_release)(struct unpu_engine *engine, struct unpu_program *program);
+	/* All dispatches in order, once. cancel is read between dispatches: not 0 ends it with
+	 * -ECANCELED. One call at a time. */
+	int (*run)(struct unpu_engine *engine, struct unpu_program *program,
+		   const atomic_uint *cancel);
+	void (*destroy)(struct unpu_engine *engine);
+};
+
+struct unpu_engine {
+	const struct unpu_engine_ops *ops;
+};
+
+/* Takes the engine over, on error too. */
+int unpu_inproc_create(struct unpu_engine *engine, const char *id, const struct unpu_log *log,
+		       struct unpu_device **dev);
+
+#endif

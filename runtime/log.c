@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "runtime/log.h"
+
+static void log_va(const struct unpu_log *log, enum unpu_log_level level, const char *format,
+		   va_list args)
+{
+	char text[512];
+
+	if (!log || !log->fn)
+		return;
+	vsnprintf(text, sizeof(text), format, args);
+	log->fn(log->arg, level, text);
+}
+
+void unpu_log(const struct unpu_log *log, enum unpu_log_level level, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	log_va(log, level, format, args);
+	va_end(args);
+}
+
+int unpu_fail(const struct unpu_log *log, int err, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	log_va(log, UNPU_LOG_ERROR, format, args);
+	va_end(args);
+	return err;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/*
+ * How weights lie in a device's buffers: sizes and places as integer functions.
+ *
+ * A matrix has `rows` output rows of `k` inputs. Packed layouts pad both to 32 with zeros and group
+ * rows in panels of 8 or 16. Quantised packed layouts have two planes that are bound apart:
+ *
+ *   quants  panel after panel; in a panel block after block of 32 k
+ *   scales  f16, [panel][block][row of the panel]
+ *
+ * Inside one block of one panel (R rows x 32 k):
+ *
+ *   Q8_R8_K16   8 x 32 bytes: row r's 32 int8 in order of k
+ *   Q8_R8_K4    [k / 4][row 0..7][k % 4] int8
+ *   Q8_R16_K4U  [k / 4][row 0..15][k % 4] uint8 = weight + 128
+ *   Q4_R8_K16   [row 0..7][i 0..15] byte: low nibble k = i, high k = 16 + i, two's complement
+ *   Q4_R8_K4    [g 0..3][row 0..7][j 0..3] byte: low k = 4g + j, high k = 16 + 4g + j, two's compl.
+ *   Q4_R8_K4U   as Q4_R8_K4, nibble = weight + 8
+ *   Q4_R16_K4U  as Q4_R8_K4U with 16 rows
+ *
+ * Float layouts are one plane, [panel of 16 rows][k][row of the panel]. GGUF_* layouts are one
+ * plane, the file's bytes: row after row, K padded to the type's block only, rows not padded.
+ */
+#ifndef UNPU_LAYOUT_H
+#define UNPU_LAYOUT_H
+
+#include "uapi/unpu_accel.h"
+
+#define UNPU_PAD		32u
+#define UNPU_CHUNK		64u	/* positions of one attention chunk */
+
+static inline __u32 unpu_pad32(__u32 n)
+{
+	return (n + UNPU_PAD - 1) & ~(UNPU_PAD - 1);
+}
+
+struct unpu_layout_info {
+	const char *name;
+	__u8 panel;		/* rows of a panel; 1 for GGUF_* */
+	__u8 bits;		/* of one quant, without scales */
+	__u8 scales;		/* 1: a second plane of f16 scales */
+	__u8 packed;		/* 1: rows and K padded to 32 */
+	__u8 block;		/* bytes of one 32-k block in one row of a GGUF layout, else 0 */
+	__u8 quantised;		/* 1: runs in class a8 too */
+};
+
+/* NULL for a number that is no layout. */
+const struct unpu_layout_info *unpu_layout_info(__u32 layout);
+
+/* Bytes of the planes; rows and k below 2^31 each, so that nothing overflows 64 bits. */
+__u64 unpu_layout_quant_bytes(__u32 layout, __u32 rows, __u32 k);
+__u64 unpu_layout_scale_bytes(__u32 layout, __u32 rows, __u32 k);	/* 0: no such plane */
+
+#endif

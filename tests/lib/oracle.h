@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The reference: a plain forward pass in double on dequantised weights. Independent of the twins,
+ * of plan/ and of device/; it reads a struct unpu_arch and nothing else of the runtime.
+ */
+#ifndef UNPU_TESTS_ORACLE_H
+#define UNPU_TESTS_ORACLE_H
+
+#include "runtime/model/arch.h"
+
+/* Logits after each of n ids: n x vocab doubles. 0 or -ENOMEM. */
+int oracle_logits(const struct unpu_arch *arch, const uint32_t *ids, size_t n, double *logits);
+/* One row of a tensor, dequantised. */
+void oracle_row(const struct unpu_tensor *tensor, uint64_t row, double *out);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Writes tiny GGUF models of every architecture and type, with seeded random weights. */
+#ifndef UNPU_TESTS_TINY_H
+#define UNPU_TESTS_TINY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct tiny_params {
+	const char *arch;	/* "llama", "qwen2", "qwen3", "gpt2" */
+	uint32_t type;		/* enum unpu_type of the matrices */
+	uint32_t hidden, ffn, layers, heads, kv_heads, head_dim, vocab, context;	/* 0: a default */
+	int tied;		/* -1: as the architecture has it */
+	uint64_t seed;
+	const char *tokenizer;	/* "spm" (byte fallback) or "bpe"; NULL: spm, gpt2: bpe */
+};
+
+/* The file's bytes, to be freed with free(); NULL without memory. */
+uint8_t *tiny_model(const struct tiny_params *params, size_t *size);
+
+#endif
