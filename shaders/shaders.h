@@ -75,20 +75,23 @@ struct unpu_state_sampler {
 	__u32 reserved[13];
 };
 
-/* The state buffer: one header, `rows` rows, `slots` samplers, in this order. */
-static inline __u64 unpu_state_rows_offset(void)
+/*
+ * The state buffer: one header, `slots` samplers, then the rows, so that programs of several row
+ * capacities share one.
+ */
+static inline __u64 unpu_state_samplers_offset(void)
 {
 	return sizeof(struct unpu_state_header);
 }
 
-static inline __u64 unpu_state_samplers_offset(__u32 rows)
+static inline __u64 unpu_state_rows_offset(__u32 slots)
 {
-	return unpu_state_rows_offset() + (__u64)rows * sizeof(struct unpu_state_row);
+	return unpu_state_samplers_offset() + (__u64)slots * sizeof(struct unpu_state_sampler);
 }
 
 static inline __u64 unpu_state_bytes(__u32 rows, __u32 slots)
 {
-	return unpu_state_samplers_offset(rows) + (__u64)slots * sizeof(struct unpu_state_sampler);
+	return unpu_state_rows_offset(slots) + (__u64)rows * sizeof(struct unpu_state_row);
 }
 
 /* ---- constants -------------------------------------------------------------------------- */
