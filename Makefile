@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: MIT
+# One non-recursive Makefile. `make help` says what it offers.
+
+MAKEFLAGS += -rR --no-print-directory
+.DELETE_ON_ERROR:
+.SECONDARY:
+.DEFAULT_GOAL := all
+
+# ---- what to build with: CROSS, CC, SAN, O, WERROR, V ----
+
+CROSS ?=
+SAN ?=
+PREFIX ?= /usr/local
+ifneq ($(filter default undefined,$(origin CC)),)
+CC := $(CROSS)gcc
+endif
+ifneq ($(filter default undefined,$(origin AR)),)
+AR := $(CROSS)ar
+endif
+
+comma := ,
+empty :=
+space := $(empty) $(empty)
+san_name := $(if $(SAN),san-$(subst $(comma),-,$(SAN)))
+variant := $(subst $(space),/,$(strip $(CROSS:-=) $(san_name)))
+O ?= build$(if $(variant),/$(variant))
+
+ARCH := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null)))
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2:$(O)/%=%)';)
+
+# ---- flags ----
+
+# Multiplications and additions are never contracted by the compiler: every instruction set must give
+# the twins the same bits, so a fused operation is always written as one.
+BASE_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Wpedantic -Wstrict-prototypes -Wmissing-prototypes \
+	-Wvla -fvisibility=hidden -ffunction-sections -fdata-sections -ffp-contract=off -pthread \
+	-ffile-prefix-map=$(CURDIR)=.
+BASE_CPPFLAGS := -I. -D_GNU_SOURCE -idirafter /usr/include/libdrm
+BASE_LDFLAGS := -pthread -Wl,--gc-sections -Wl,--as-needed
+LIBS := -lm
+
+ifneq ($(SAN),)
+BASE_CFLAGS += -O1 -fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer
+BASE_LDFLAGS += -fsanitize=$(SAN)
+endif
+ifneq ($(WERROR),)
+BASE_CFLAGS += -Werror
+endif
+
+AVX2_FLAGS := -mavx2 -mfma -mf16c
+AVX512VNNI_FLAGS := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni $(AVX2_FLAGS)
+NEON_DOTPROD_FLAGS := -march=armv8.2-a+dotprod
+
+# ---- what the compiler has: $(O)/config.mk, made once and again when the flags change ----
+
+no_build := setup help clean
+goals := $(or $(MAKECMDGOALS),all)
+# `run` and `test` install what is missing first and then call make for the rest.
+outer := run test test-quick test-san test-cross test-long
+ifneq ($(filter-out $(no_build) $(outer),$(goals)),)
+
+stamp := $(CC) $(BASE_CFLAGS) $(CFLAGS) $(BASE_CPPFLAGS) $(CPPFLAGS) $(BASE_LDFLAGS) $(LDFLAGS)
+$(shell mkdir -p $(O); echo '$(stamp)' | cmp -s - $(O)/.flags || echo '$(stamp)' >$(O)/.flags)
+
+include $(O)/config.mk
+
+# $(1): condition, $(2): name; compiles the text on stdin with the flags in $$flags.
+probe = if printf '%s\n' $(3) | $(CC) $(2) -x c -c -o $(O)/probe.o - >$(O)/probe.log 2>&1; \
+	then echo 'HAVE_$(1) := 1'; else echo 'HAVE_$(1) := 0'; fi >>$@.new
+need = printf '%s\n' '\#include <$(1)>' | \
+	$(CC) $(BASE_CPPFLAGS) $(CPPFLAGS) $(4) -x c -fsyntax-only - 2>/dev/null || \
+	{ echo 'unpu: $(1) is missing (package $(2)$(pkg_arch)); run: $(3)' >&2; exit 1; }
+pkg_arch := $(if $(CROSS),:$(patsubst arm,armhf,$(patsubst aarch64,arm64,$(ARCH))))
+setup_with := make setup
+static_lib = printf '%s := %s\n' $(1) \
+	"$$(f=$$($(CC) -print-file-name=lib$(2).a); test -f "$$f" && echo $$f || echo -l$(2))" >>$@.new
+
+$(O)/config.mk: Makefile $(O)/.flags
+	@command -v $(CC) >/dev/null || \
+		{ echo 'unpu: the compiler $(CC) is missing; run: $(setup_with)' >&2; exit 1; }
+	@printf '%s\n' '#define PCRE2_CODE_UNIT_WIDTH 8' '#include <pcre2.h>' | \
+		$(CC) $(CPPFLAGS) -x c -fsyntax-only - 2>/dev/null || \
+		{ echo 'unpu: pcre2.h is missing (package libpcre2-dev); run: $(setup_with)' >&2; exit 1; }
+	@$(call need,drm.h,libdrm-dev,$(setup_with))
+	@: >$@.new
+	@$(call probe,AVX2,$(AVX2_FLAGS),'#include <immintrin.h>' \
+		'__m256 f(__m256 a) { return _mm256_fmadd_ps(a, a, a); }')
+	@$(call probe,AVX512VNNI,$(AVX512VNNI_FLAGS),'#include <immintrin.h>' \
+		'__m512i f(__m512i a) { return _mm512_dpbusd_epi32(a, a, a); }')
+	@$(call probe,NEON,-DA=1,'#ifndef __aarch64__' '#error' '#endif' '#include <arm_neon.h>' \
+		'float32x4_t f(float32x4_t a) { return vfmaq_f32(a, a, a); }')
+	@$(call probe,NEON_DOTPROD,$(NEON_DOTPROD_FLAGS),'#include <arm_neon.h>' \
+		'int32x4_t f(int32x4_t a, int8x16_t b) { return vdotq_s32(a, b, b); }')
+	@$(call static_lib,LIB_PCRE2,pcre2-8)
+	@$(call static_lib,LIB_CJSON,cjson)
+	@mv $@.new $@
+endif
+
+ISAS := AVX2 AVX512VNNI NEON NEON_DOTPROD
+BASE_CPPFLAGS += $(foreach isa,$(ISAS),-DUNPU_HAVE_$(isa)=$(or $(HAVE_$(isa)),0))
+
+# ---- what to build: no lists of files, a new file in its folder is enough ----
+
+lib_src := $(wildcard runtime/*.c runtime/model/*.c runtime/text/*.c runtime/plan/*.c \
+	runtime/device/*.c runtime/device/cpu/*.c shaders/*.c uapi/*.c)
+ifeq ($(ARCH),x86_64)
+lib_src += $(wildcard runtime/device/cpu/x86/*.c)
+else ifeq ($(ARCH),aarch64)
+lib_src += $(wildcard runtime/device/cpu/arm/*.c)
+endif
+lower = $(shell echo $(1) | tr A-Z a-z)
+lib_src := $(filter-out \
+	$(if $(filter 1,$(HAVE_AVX2)),,%_avx2.c) \
+	$(if $(filter 1,$(HAVE_AVX512VNNI)),,%_avx512vnni.c) \
+	$(if $(filter 1,$(HAVE_NEON)),,%_neon.c) \
+	$(if $(filter 1,$(HAVE_NEON_DOTPROD)),,%_neon_dotprod.c), $(lib_src))
+
+cmd_src := $(wildcard tools/unpu/*.c)
+# tests/lib/mk*.c are programs that make test data; the rest of tests/lib is what all tests share.
+mk_src := $(wildcard tests/lib/mk*.c)
+testlib_src := $(filter-out $(mk_src),$(wildcard tests/lib/*.c))
+check_src := $(wildcard tests/checkunpu/*.c)
+unit_src := $(wildcard tests/unit/*.c)
+fuzz_src := $(wildcard tests/fuzz/*.c)
+bench_src := $(wildcard tests/bench/*.c)
+
+obj = $(patsubst %.c,$(O)/%.o,$(1))
+bin = $(patsubst %.c,$(O)/%,$(1))
+
+lib := $(O)/libunpu.a
+testlib := $(O)/tests/libtest.a
+cmd := $(if $(cmd_src),$(O)/unpu)
+check := $(if $(check_src),$(O)/tests/checkunpu/checkunpu)
+units := $(call bin,$(unit_src))
+makers := $(call bin,$(mk_src))
+fuzzers := $(call bin,$(fuzz_src))
+benches := $(call bin,$(bench_src))
+all_src := $(lib_src) $(cmd_src) $(mk_src) $(testlib_src) $(check_src) $(unit_src) $(fuzz_src) \
+	$(bench_src)
+
+.PHONY: all tests units run bench install clean setup help $(outer) FORCE
+all: $(lib) $(cmd)
+units: $(units)
+tests: all $(units) $(check) $(makers) $(fuzzers)
+benches: all $(benches)
+
+# ---- how to build it ----
+
+$(O)/runtime/device/cpu/%.o: OPT := $(if $(SAN),,-O3)
+$(O)/%_avx2.o: ISA_FLAGS := $(AVX2_FLAGS)
+$(O)/%_avx512vnni.o: ISA_FLAGS := $(AVX512VNNI_FLAGS)
+$(O)/%_neon_dotprod.o: ISA_FLAGS := $(NEON_DOTPROD_FLAGS)
+
+$(O)/%.o: %.c $(O)/config.mk
+	@mkdir -p $(@D)
+	$(call say,CC,$@)$(CC) $(BASE_CPPFLAGS) $(CPPFLAGS) $(BASE_CFLAGS) $(OPT) $(ISA_FLAGS) $(CFLAGS) \
+		-MMD -MP -c -o $@ $<
+
+# A removed source must leave its archive: the list of objects is a prerequisite.
+$(O)/%.list: FORCE
+	@mkdir -p $(@D); echo '$(objects)' | cmp -s - $@ || echo '$(objects)' >$@
+$(lib).list: objects = $(call obj,$(lib_src))
+$(testlib).list: objects = $(call obj,$(testlib_src))
+
+$(lib): $(call obj,$(lib_src)) $(lib).list
+$(testlib): $(call obj,$(testlib_src)) $(testlib).list
+$(lib) $(testlib):
+	@rm -f $@
+	$(call say,AR,$@)$(AR) rcs $@ $(filter %.o,$^)
+
+link = $(CC) $(BASE_CFLAGS) $(CFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
+
+$(O)/unpu: $(call obj,$(cmd_src)) $(lib)
+	$(call say,LINK,$@)$(link) $(LIB_CJSON) $(LIB_PCRE2) $(LIBS)
+
+$(check): $(call obj,$(check_src))
+$(units) $(fuzzers) $(makers) $(benches): $(O)/%: $(O)/%.o
+$(check) $(units) $(fuzzers) $(makers) $(benches): $(testlib) $(lib)
+	$(call say,LINK,$@)$(link) -lcmocka $(LIB_PCRE2) $(LIB_CJSON) $(LIBS)
+
+-include $(patsubst %.c,$(O)/%.d,$(all_src))
+
+# ---- what to do with it ----
+
+PROMPT ?= Once upon a time
+TOKENS ?= 128
+run_model := $(or $(MODEL),$(O)/generated.gguf)
+
+run:
+	@tools/setup build
+	@$(MAKE) all $(if $(MODEL),,$(O)/generated.gguf)
+	@$(if $(MODEL),,echo 'No MODEL given: this is a generated model with random weights,' \
+		'so its text is nonsense. Try: make run MODEL=file.gguf' >&2)
+	@$(O)/unpu run '$(run_model)' -p '$(PROMPT)' -n $(TOKENS)
+
+$(O)/generated.gguf: $(O)/tests/lib/mktiny
+	$(call say,GEN,$@)$< llama q8_0 $@
+
+test:
+	@tools/setup build test cross
+	@tests/run all
+test-quick:
+	@tools/setup build test
+	@tests/run quick
+test-san:
+	@tools/setup build test
+	@tests/run san
+test-cross:
+	@tools/setup build test cross
+	@tests/run cross
+test-long:
+	@tools/setup build test cross
+	@tests/run long
+
+bench: benches
+	@tests/bench/run $(O) $(MODEL)
+
+install: all
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib' '$(DESTDIR)$(PREFIX)/include'
+	install -s --strip-program=$(CROSS)strip -m 755 $(cmd) '$(DESTDIR)$(PREFIX)/bin/unpu'
+	install -m 644 $(lib) '$(DESTDIR)$(PREFIX)/lib/libunpu.a'
+	install -m 644 runtime/unpu.h '$(DESTDIR)$(PREFIX)/include/unpu.h'
+
+setup:
+	@tools/setup build test cross
+
+clean:
+	rm -rf $(O)
+
+help:
+	@echo 'make [all]       libunpu.a and the command $(O)/unpu'
+	@echo 'make run         build, then write text: MODEL=file.gguf PROMPT="..." TOKENS=128'
+	@echo 'make test        all tests; parts: test-quick test-san test-cross; longer: test-long'
+	@echo 'make bench       speed of MODEL=file.gguf'
+	@echo 'make install     command, library and header: DESTDIR= PREFIX=/usr/local'
+	@echo 'make setup       install what is missing (Debian 12)'
+	@echo 'make clean       remove $(O)'
+	@echo
+	@echo 'V=1 shows the commands; O=dir builds elsewhere; WERROR=1 makes warnings errors;'
+	@echo 'SAN=address,undefined or SAN=thread; CC=clang; CROSS=aarch64-linux-gnu-'
+
+FORCE:
