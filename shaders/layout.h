@@ -47,7 +47,7 @@ struct unpu_layout_info {
 /* NULL for a number that is no layout. */
 const struct unpu_layout_info *unpu_layout_info(__u32 layout);
 
-/* Bytes of the planes; rows and k below 2^31 each, so that nothing overflows 64 bits. */
+/* Bytes of the planes; rows and k at most 2^30 each, so that nothing overflows 64 bits. */
 __u64 unpu_layout_quant_bytes(__u32 layout, __u32 rows, __u32 k);
 __u64 unpu_layout_scale_bytes(__u32 layout, __u32 rows, __u32 k);	/* 0: no such plane */
 

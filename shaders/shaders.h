@@ -12,13 +12,14 @@
  *   x        [rows][H]                     the residual stream, padding 0
  *   q        [rows][heads * D]
  *   kv       one layer: K then V, each [kv_heads][slots * C][D] of kv_type
- *   partials [rows][chunks][heads][D] un-normalised outputs, then
- *            [rows][chunks][heads]{max, sum}
+ *   partials [rows][C / 64][heads][D] un-normalised outputs, then
+ *            [rows][C / 64][heads]{max, sum}; C / 64 whatever the context bucket
  *   h        [rows][pad32(ffn)]
  *   logits   [logit_rows][vocab]
  *   maxima   [logit_rows][pad32(vocab) / 32]{f32 max (NaN when a logit of the group is NaN), u32 id}
  *   history  [slots][C] u32: the token at each cell
  *   rope     [positions][rope_dims / 2]{cos, sin}
+ *   positions (learned) [positions][H]
  *   params   small f32 vectors of one dispatch, one after the other in the order named there
  */
 #ifndef UNPU_SHADERS_H
@@ -129,7 +130,7 @@ struct unpu_qkv_spec {
 	__u32 layout, numeric, kv_type;
 	__u32 norm, flags;
 	float eps;
-	__u32 rope, rope_dims;	/* the first rope_dims of a head turn; even */
+	__u32 rope, rope_dims;	/* the first rope_dims of a head turn; even; 0 without rope */
 	__u32 positions;	/* length of the rope table; 0 without rope */
 };
 enum unpu_qkv_binding {
