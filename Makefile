@@ -25,7 +25,8 @@ san_name := $(if $(SAN),san-$(subst $(comma),-,$(SAN)))
 variant := $(subst $(space),/,$(strip $(CROSS:-=) $(san_name)))
 O ?= build$(if $(variant),/$(variant))
 
-ARCH := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null)))
+TRIPLE := $(if $(CROSS),$(CROSS:-=),$(shell $(CC) -dumpmachine 2>/dev/null))
+ARCH := $(firstword $(subst -, ,$(TRIPLE)))
 
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2:$(O)/%=%)';)
@@ -40,6 +41,13 @@ BASE_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Wpedantic -Wstrict-prototypes -W
 BASE_CPPFLAGS := -I. -D_GNU_SOURCE -idirafter /usr/include/libdrm
 BASE_LDFLAGS := -pthread -Wl,--gc-sections -Wl,--as-needed
 LIBS := -lm
+
+# Where tools/setup leaves the libraries for cross builds.
+SYSROOT_LIB := $(wildcard $(CURDIR)/build/sysroot/$(TRIPLE)/usr/lib/$(TRIPLE))
+ifneq ($(SYSROOT_LIB),)
+BASE_LDFLAGS += -L$(SYSROOT_LIB)
+TEST_LDFLAGS := -Wl,-rpath,$(SYSROOT_LIB)
+endif
 
 ifneq ($(SAN),)
 BASE_CFLAGS += -O1 -fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -66,24 +74,24 @@ $(shell mkdir -p $(O); echo '$(stamp)' | cmp -s - $(O)/.flags || echo '$(stamp)'
 
 include $(O)/config.mk
 
-# $(1): condition, $(2): name; compiles the text on stdin with the flags in $$flags.
+setup_with := make setup
+# $(1): name of the instruction set, $(2): its flags, $(3): lines that need them.
 probe = if printf '%s\n' $(3) | $(CC) $(2) -x c -c -o $(O)/probe.o - >$(O)/probe.log 2>&1; \
 	then echo 'HAVE_$(1) := 1'; else echo 'HAVE_$(1) := 0'; fi >>$@.new
-need = printf '%s\n' '\#include <$(1)>' | \
-	$(CC) $(BASE_CPPFLAGS) $(CPPFLAGS) $(4) -x c -fsyntax-only - 2>/dev/null || \
-	{ echo 'unpu: $(1) is missing (package $(2)$(pkg_arch)); run: $(3)' >&2; exit 1; }
-pkg_arch := $(if $(CROSS),:$(patsubst arm,armhf,$(patsubst aarch64,arm64,$(ARCH))))
-setup_with := make setup
-static_lib = printf '%s := %s\n' $(1) \
-	"$$(f=$$($(CC) -print-file-name=lib$(2).a); test -f "$$f" && echo $$f || echo -l$(2))" >>$@.new
+# $(1): header, $(2): Debian's package
+need = printf '%s\n' '\#define PCRE2_CODE_UNIT_WIDTH 8' '\#include <$(1)>' | \
+	$(CC) $(BASE_CPPFLAGS) $(CPPFLAGS) -x c -fsyntax-only - >$(O)/probe.log 2>&1 || \
+	{ echo 'unpu: $(1) is missing (package $(2)); run: $(setup_with)' >&2; exit 1; }
+# Everything but libc is linked into the command, so the archive is named, not the library.
+static_lib = for f in $(SYSROOT_LIB:=/lib$(2).a) "$$($(CC) -print-file-name=lib$(2).a)"; do \
+	if test -f "$$f"; then echo "$(1) := $$f" >>$@.new; exit; fi; done; \
+	echo 'unpu: lib$(2).a for $(TRIPLE) is missing (package lib$(3)-dev); run: $(setup_with)' >&2; exit 1
 
 $(O)/config.mk: Makefile $(O)/.flags
 	@command -v $(CC) >/dev/null || \
 		{ echo 'unpu: the compiler $(CC) is missing; run: $(setup_with)' >&2; exit 1; }
-	@printf '%s\n' '#define PCRE2_CODE_UNIT_WIDTH 8' '#include <pcre2.h>' | \
-		$(CC) $(CPPFLAGS) -x c -fsyntax-only - 2>/dev/null || \
-		{ echo 'unpu: pcre2.h is missing (package libpcre2-dev); run: $(setup_with)' >&2; exit 1; }
-	@$(call need,drm.h,libdrm-dev,$(setup_with))
+	@$(call need,pcre2.h,libpcre2-dev)
+	@$(call need,drm.h,libdrm-dev)
 	@: >$@.new
 	@$(call probe,AVX2,$(AVX2_FLAGS),'#include <immintrin.h>' \
 		'__m256 f(__m256 a) { return _mm256_fmadd_ps(a, a, a); }')
@@ -93,8 +101,7 @@ $(O)/config.mk: Makefile $(O)/.flags
 		'float32x4_t f(float32x4_t a) { return vfmaq_f32(a, a, a); }')
 	@$(call probe,NEON_DOTPROD,$(NEON_DOTPROD_FLAGS),'#include <arm_neon.h>' \
 		'int32x4_t f(int32x4_t a, int8x16_t b) { return vdotq_s32(a, b, b); }')
-	@$(call static_lib,LIB_PCRE2,pcre2-8)
-	@$(call static_lib,LIB_CJSON,cjson)
+	@$(call static_lib,LIB_PCRE2,pcre2-8,pcre2)
 	@mv $@.new $@
 endif
 
@@ -173,12 +180,12 @@ $(lib) $(testlib):
 link = $(CC) $(BASE_CFLAGS) $(CFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 
 $(O)/unpu: $(call obj,$(cmd_src)) $(lib)
-	$(call say,LINK,$@)$(link) $(LIB_CJSON) $(LIB_PCRE2) $(LIBS)
+	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIBS)
 
 $(check): $(call obj,$(check_src))
 $(units) $(fuzzers) $(makers) $(benches): $(O)/%: $(O)/%.o
 $(check) $(units) $(fuzzers) $(makers) $(benches): $(testlib) $(lib)
-	$(call say,LINK,$@)$(link) -lcmocka $(LIB_PCRE2) $(LIB_CJSON) $(LIBS)
+	$(call say,LINK,$@)$(link) $(TEST_LDFLAGS) -lcmocka $(LIB_PCRE2) $(LIBS)
 
 -include $(patsubst %.c,$(O)/%.d,$(all_src))
 
