@@ -97,9 +97,10 @@ $(O)/config.mk: Makefile $(O)/.flags
 		'__m256 f(__m256 a) { return _mm256_fmadd_ps(a, a, a); }')
 	@$(call probe,AVX512VNNI,$(AVX512VNNI_FLAGS),'#include <immintrin.h>' \
 		'__m512i f(__m512i a) { return _mm512_dpbusd_epi32(a, a, a); }')
-	@$(call probe,NEON,-DA=1,'#ifndef __aarch64__' '#error' '#endif' '#include <arm_neon.h>' \
+	@$(call probe,NEON,,'#ifndef __aarch64__' '#error' '#endif' '#include <arm_neon.h>' \
 		'float32x4_t f(float32x4_t a) { return vfmaq_f32(a, a, a); }')
-	@$(call probe,NEON_DOTPROD,$(NEON_DOTPROD_FLAGS),'#include <arm_neon.h>' \
+	@$(call probe,NEON_DOTPROD,$(NEON_DOTPROD_FLAGS),'#ifndef __aarch64__' '#error' '#endif' \
+		'#include <arm_neon.h>' \
 		'int32x4_t f(int32x4_t a, int8x16_t b) { return vdotq_s32(a, b, b); }')
 	@$(call static_lib,LIB_PCRE2,pcre2-8,pcre2)
 	@mv $@.new $@
