@@ -1,0 +1,632 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "runtime/plan/pack.h"
+#include "runtime/plan/panels.h"
+
+/* Source bytes between two rounds of dropping pages: what packing adds to the peak. */
+#define DROP_BYTES	(2u << 20)
+#define MAX_SEGMENTS	3
+
+/*
+ * Which rows of the file make a matrix: tensors one after the other, or, for gate and up, 32 rows of
+ * the first and 32 of the second in turn.
+ */
+struct source {
+	const struct unpu_tensor *tensor[MAX_SEGMENTS];
+	uint32_t count;
+	bool interleave;
+	uint32_t rows, k;	/* of the packed matrix */
+	uint32_t type;		/* the smallest type that holds all of them */
+};
+
+/* A matrix that was given its layout and place but not its content yet. */
+struct entry {
+	struct source source;
+	struct unpu_weight *weight;
+	uint32_t bank;
+};
+
+struct packer {
+	struct unpu_weights *w;
+	const struct unpu_pack_params *params;
+	struct entry *entries;
+	uint32_t num_entries;
+	uint64_t bank_bytes[UNPU_MAX_BANKS];
+	uint8_t *bank_ptr[UNPU_MAX_BANKS];
+	uint32_t num_banks;
+	float *vectors;		/* the bank of small vectors while it is built */
+	uint64_t vector_bytes;	/* used of it; the first round only counts */
+	uint32_t vector_bank;
+	uint64_t vectors_at;	/* where they begin in it */
+};
+
+static uint64_t tensor_rows(const struct unpu_tensor *t)
+{
+	return t->dims[1];
+}
+
+static uint32_t join_types(uint32_t a, uint32_t b)
+{
+	if (a == b)
+		return a;
+	if ((a == UNPU_TYPE_Q4_0 && b == UNPU_TYPE_Q8_0) ||
+	    (a == UNPU_TYPE_Q8_0 && b == UNPU_TYPE_Q4_0))
+		return UNPU_TYPE_Q8_0;
+	return UNPU_TYPE_F32;
+}
+
+static void source_add(struct source *s, const struct unpu_tensor *t)
+{
+	if (!t)
+		return;
+	s->type = s->count ? join_types(s->type, t->type) : t->type;
+	s->tensor[s->count++] = t;
+	s->rows += (uint32_t)tensor_rows(t);
+	s->k = (uint32_t)t->dims[0];
+}
+
+static struct unpu_pack_row source_row(const struct source *s, uint32_t r)
+{
+	const struct unpu_tensor *t = s->tensor[0];
+	uint64_t row = r;
+
+	if (s->interleave) {
+		t = s->tensor[r / UNPU_PAD % 2];
+		row = (uint64_t)r / (2 * UNPU_PAD) * UNPU_PAD + r % UNPU_PAD;
+	} else {
+		for (uint32_t i = 0; i + 1 < s->count && row >= tensor_rows(t); t = s->tensor[++i])
+			row -= tensor_rows(t);
+	}
+	if (row >= tensor_rows(t))
+		return (struct unpu_pack_row){ 0 };
+	return (struct unpu_pack_row){ t->data + t->bytes / tensor_rows(t) * row, t->type };
+}
+
+/* ---- choosing and placing ----------------------------------------------------------------- */
+
+static bool quantised_type(uint32_t type)
+{
+	return type == UNPU_TYPE_Q8_0 || type == UNPU_TYPE_Q4_0;
+}
+
+/* Bits that a weight costs; the device's order decides between equals. */
+static uint32_t layout_cost(uint32_t layout)
+{
+	const struct unpu_layout_info *info = unpu_layout_info(layout);
+
+	return info->bits + info->scales;
+}
+
+static int choose_layout(const struct packer *p, const struct source *s, struct unpu_weight *out)
+{
+	const struct drm_unpu_dev_info *info = &p->w->info;
+	uint32_t want = quantised_type(s->type) && !p->params->class_f32 ? DRM_UNPU_CLASS_A8
+									 : DRM_UNPU_CLASS_F32;
+	int best = -1;
+
+	for (uint32_t i = 0; i < info->num_matrices && i < DRM_UNPU_MAX_MATRICES; i++) {
+		const struct drm_unpu_matrix *m = &info->matrices[i];
+
+		if (!unpu_layout_info(m->layout) || !unpu_layout_holds(m->layout, s->type))
+			continue;
+		if (m->numeric != want)
+			continue;
+		if (best < 0 ||
+		    layout_cost(m->layout) < layout_cost(info->matrices[best].layout))
+			best = (int)i;
+	}
+	if (best < 0)
+		return unpu_fail(&p->w->log, -ENOTSUP, "%s takes no layout that holds %s weights",
+				 p->w->dev->id, unpu_type_info(s->type)->name);
+	out->layout = info->matrices[best].layout;
+	out->numeric = info->matrices[best].numeric;
+	return 0;
+}
+
+static uint64_t align_up(uint64_t n, uint64_t align)
+{
+	return (n + align - 1) / align * align;
+}
+
+/* A range in the current bank, or in a new one when the bank would grow above the device's limit. */
+static int place(struct packer *p, uint64_t bytes, uint32_t *bank, struct unpu_range *range)
+{
+	const struct drm_unpu_dev_info *info = &p->w->info;
+	uint64_t at = align_up(p->bank_bytes[p->num_banks - 1], info->binding_align);
+
+	if (at + bytes > info->max_bo_bytes) {
+		if (p->num_banks == UNPU_MAX_BANKS)
+			return -E2BIG;
+		p->num_banks++;
+		at = 0;
+	}
+	if (bytes > info->max_binding_bytes || bytes > info->max_bo_bytes)
+		return -E2BIG;
+	*bank = p->num_banks - 1;
+	p->bank_bytes[*bank] = at + bytes;
+	range->offset = at;
+	range->bytes = bytes;
+	return 0;
+}
+
+/* Both planes of a matrix lie in one bank, so that packing maps one buffer. */
+static int place_weight(struct packer *p, const struct source *s, struct unpu_weight *weight)
+{
+	struct entry *e = &p->entries[p->num_entries++];
+	uint64_t quants, scales, align = p->w->info.binding_align;
+	struct unpu_range both;
+	int ret = choose_layout(p, s, weight);
+
+	if (ret)
+		return ret;
+	weight->rows = s->rows;
+	weight->k = s->k;
+	quants = unpu_layout_quant_bytes(weight->layout, s->rows, s->k);
+	scales = unpu_layout_scale_bytes(weight->layout, s->rows, s->k);
+	ret = place(p, align_up(quants, align) + scales, &e->bank, &both);
+	if (ret)
+		return unpu_fail(&p->w->log, ret,
+				 "a matrix of %u x %u (%llu MiB) does not fit %s (%llu MiB a buffer)",
+				 s->rows, s->k, (unsigned long long)(quants + scales) >> 20,
+				 p->w->dev->id, (unsigned long long)p->w->info.max_bo_bytes >> 20);
+	weight->quants = (struct unpu_range){ .offset = both.offset, .bytes = quants };
+	weight->scales = (struct unpu_range){ .offset = both.offset + align_up(quants, align),
+					      .bytes = scales };
+	e->source = *s;
+	e->weight = weight;
+	return 0;
+}
+
+/* ---- small vectors ------------------------------------------------------------------------ */
+
+/*
+ * Vectors are laid out twice by the same code: p->vectors is NULL in the first round, which only
+ * counts.
+ */
+static void vector_begin(struct packer *p, struct unpu_range *range)
+{
+	p->vector_bytes = align_up(p->vector_bytes, p->w->info.binding_align);
+	range->offset = p->vector_bytes;
+}
+
+static void vector_end(struct packer *p, struct unpu_range *range)
+{
+	range->bytes = p->vector_bytes - range->offset;
+}
+
+static void read_floats(const struct unpu_tensor *t, uint64_t first, uint64_t count, float *out)
+{
+	for (uint64_t i = 0; i < count; i++) {
+		uint16_t half;
+		uint32_t bits;
+
+		if (t->type == UNPU_TYPE_F32) {
+			memcpy(&out[i], t->data + 4 * (first + i), 4);
+			continue;
+		}
+		memcpy(&half, t->data + 2 * (first + i), 2);
+		bits = (uint32_t)half << 16;
+		if (t->type == UNPU_TYPE_F16)
+			out[i] = unpu_half_to_float(half);
+		else
+			memcpy(&out[i], &bits, 4);
+	}
+}
+
+static uint64_t elements(const struct unpu_tensor *t)
+{
+	return t->dims[0] * t->dims[1];
+}
+
+/* All of t, then zeros up to padded floats in all. */
+static void vector_add(struct packer *p, const struct unpu_tensor *t, uint64_t padded)
+{
+	if (p->vectors && t)
+		read_floats(t, 0, elements(t), p->vectors + p->vector_bytes / 4);
+	p->vector_bytes += 4 * padded;
+}
+
+/* Biases in the order of a source's packed rows; absent ones are zero. */
+static void vector_add_bias(struct packer *p, const struct source *s,
+			    const struct unpu_tensor *const *bias, uint32_t padded)
+{
+	for (uint32_t r = 0; p->vectors && r < padded; r++) {
+		uint64_t row = r;
+		uint32_t part = 0;
+
+		if (s->interleave) {
+			part = r / UNPU_PAD % 2;
+			row = (uint64_t)r / (2 * UNPU_PAD) * UNPU_PAD + r % UNPU_PAD;
+		} else {
+			while (part + 1 < s->count && row >= tensor_rows(s->tensor[part]))
+				row -= tensor_rows(s->tensor[part++]);
+		}
+		if (bias[part] && row < elements(bias[part]))
+			read_floats(bias[part], row, 1, p->vectors + p->vector_bytes / 4 + r);
+	}
+	p->vector_bytes += 4ull * padded;
+}
+
+static void norm_vectors(struct packer *p, const struct unpu_tensor *norm,
+			 const struct unpu_tensor *norm_b, uint32_t *flags)
+{
+	uint32_t hidden = unpu_pad32(p->w->arch->hp.hidden);
+
+	vector_add(p, norm, hidden);
+	if (norm_b) {
+		*flags |= UNPU_FLAG_NORM_BIAS;
+		vector_add(p, norm_b, hidden);
+	}
+}
+
+static struct source qkv_source(const struct unpu_layer *l)
+{
+	struct source s = { 0 };
+
+	source_add(&s, l->q);
+	source_add(&s, l->k);
+	source_add(&s, l->v);
+	return s;
+}
+
+static struct source ffn_in_source(const struct unpu_layer *l)
+{
+	struct source s = { 0 };
+
+	source_add(&s, l->gate);
+	source_add(&s, l->up);
+	if (l->gate) {
+		s.interleave = true;
+		s.rows = 2 * unpu_pad32((uint32_t)tensor_rows(l->up));
+	}
+	return s;
+}
+
+static struct source plain_source(const struct unpu_tensor *t)
+{
+	struct source s = { 0 };
+
+	source_add(&s, t);
+	return s;
+}
+
+static void qkv_vectors(struct packer *p, const struct unpu_layer *l, struct unpu_layer_weights *lw)
+{
+	const struct unpu_tensor *bias[3] = { l->q_b, l->k_b, l->v_b };
+	struct source s = qkv_source(l);
+
+	lw->qkv_flags = 0;
+	vector_begin(p, &lw->qkv_params);
+	norm_vectors(p, l->attn_norm, l->attn_norm_b, &lw->qkv_flags);
+	if (l->q_b || l->k_b || l->v_b) {
+		lw->qkv_flags |= UNPU_FLAG_BIAS;
+		vector_add_bias(p, &s, bias, unpu_pad32(s.rows));
+	}
+	if (l->q_norm) {
+		lw->qkv_flags |= UNPU_FLAG_QK_NORM;
+		vector_add(p, l->q_norm, p->w->arch->hp.head_dim);
+		vector_add(p, l->k_norm, p->w->arch->hp.head_dim);
+	}
+	vector_end(p, &lw->qkv_params);
+}
+
+static void ffn_in_vectors(struct packer *p, const struct unpu_layer *l,
+			   struct unpu_layer_weights *lw)
+{
+	const struct unpu_tensor *bias[2] = { l->gate ? l->gate_b : l->up_b, l->up_b };
+	struct source s = ffn_in_source(l);
+
+	lw->ffn_in_flags = l->gate ? UNPU_FLAG_GATED : 0;
+	vector_begin(p, &lw->ffn_in_params);
+	norm_vectors(p, l->ffn_norm, l->ffn_norm_b, &lw->ffn_in_flags);
+	if (bias[0] || bias[1]) {
+		lw->ffn_in_flags |= UNPU_FLAG_BIAS;
+		vector_add_bias(p, &s, bias, unpu_pad32(s.rows));
+	}
+	vector_end(p, &lw->ffn_in_params);
+}
+
+static void bias_vector(struct packer *p, const struct unpu_tensor *bias, struct unpu_range *range,
+			uint32_t *flags)
+{
+	*flags = bias ? UNPU_FLAG_BIAS : 0;
+	vector_begin(p, range);
+	if (bias)
+		vector_add(p, bias, unpu_pad32((uint32_t)elements(bias)));
+	vector_end(p, range);
+}
+
+static void build_vectors(struct packer *p)
+{
+	const struct unpu_arch *arch = p->w->arch;
+
+	p->vector_bytes = 0;
+	for (uint32_t i = 0; i < arch->hp.layers; i++) {
+		const struct unpu_layer *l = &arch->layers[i];
+		struct unpu_layer_weights *lw = &p->w->layers[i];
+
+		qkv_vectors(p, l, lw);
+		bias_vector(p, l->out_b, &lw->out_params, &lw->out_flags);
+		ffn_in_vectors(p, l, lw);
+		bias_vector(p, l->down_b, &lw->ffn_out_params, &lw->ffn_out_flags);
+	}
+	p->w->head_flags = 0;
+	vector_begin(p, &p->w->head_params);
+	norm_vectors(p, arch->out_norm, arch->out_norm_b, &p->w->head_flags);
+	vector_end(p, &p->w->head_params);
+	vector_begin(p, &p->w->positions);
+	if (arch->positions)
+		vector_add(p, arch->positions, elements(arch->positions));
+	vector_end(p, &p->w->positions);
+}
+
+/* ---- content ------------------------------------------------------------------------------ */
+
+/* Pages of the mapping wholly within [from, to) go back; the file has them. */
+static void drop_pages(const struct packer *p, const uint8_t *from, const uint8_t *to)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	uintptr_t base = (uintptr_t)p->params->mapping;
+	uintptr_t first = ((uintptr_t)from + page - 1) / page * page;
+	uintptr_t last = (uintptr_t)to / page * page;
+
+	if (!base || first < base || last > base + p->params->mapping_bytes || first >= last)
+		return;
+	madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
+struct drop_state {
+	const uint8_t *done[MAX_SEGMENTS];	/* dropped up to here */
+};
+
+/* Everything of the source before packed row r was read. */
+static void drop_rows(const struct packer *p, const struct source *s, uint32_t r,
+		      struct drop_state *state)
+{
+	uint32_t row = s->interleave ? r / 2 : r;
+
+	for (uint32_t i = 0; i < s->count; i++) {
+		const struct unpu_tensor *t = s->tensor[i];
+		uint64_t rows = tensor_rows(t), read = row < rows ? row : rows;
+		const uint8_t *to = t->data + t->bytes / rows * read;
+
+		drop_pages(p, state->done[i], to);
+		state->done[i] = to;
+		if (!s->interleave)
+			row -= (uint32_t)read;
+	}
+}
+
+static void pack_entry(const struct packer *p, const struct entry *e)
+{
+	const struct source *s = &e->source;
+	const struct unpu_weight *w = e->weight;
+	const struct unpu_layout_info *info = unpu_layout_info(w->layout);
+	uint32_t panel = info->panel, rows = info->packed ? unpu_pad32(s->rows) : s->rows;
+	uint64_t quant_step = unpu_panel_bytes(w->layout, s->k);
+	uint64_t scale_step = info->scales ? 2ull * panel * (unpu_pad32(s->k) / UNPU_PAD) : 0;
+	uint8_t *quants = p->bank_ptr[e->bank] + w->quants.offset;
+	uint8_t *scales = p->bank_ptr[e->bank] + w->scales.offset;
+	struct drop_state state;
+	uint64_t fresh = 0;
+
+	for (uint32_t i = 0; i < s->count; i++)
+		state.done[i] = s->tensor[i]->data;
+	for (uint32_t r = 0; r < rows; r += panel) {
+		struct unpu_pack_row src[UNPU_PANEL_MAX];
+
+		for (uint32_t i = 0; i < panel; i++)
+			src[i] = source_row(s, r + i);
+		unpu_pack_panel(w->layout, src, s->k, quants, scales);
+		quants += quant_step;
+		scales += scale_step;
+		fresh += quant_step;
+		if (fresh >= DROP_BYTES) {
+			drop_rows(p, s, r + panel, &state);
+			fresh = 0;
+		}
+	}
+	drop_rows(p, s, rows, &state);
+}
+
+static int create_bank(struct packer *p, uint32_t i)
+{
+	struct drm_unpu_bo_create bo = { .size = p->bank_bytes[i], .flags = DRM_UNPU_BO_MMAP };
+	struct unpu_device *dev = p->w->dev;
+	void *ptr;
+	int ret;
+
+	ret = dev->ops->bo_create(dev, &bo);
+	if (ret)
+		return unpu_fail(&p->w->log, ret, "%s has no room for %llu MiB of weights", dev->id,
+				 (unsigned long long)p->bank_bytes[i] >> 20);
+	p->w->banks[p->w->num_banks++] = bo.handle;
+	p->w->bytes += bo.size;
+	ret = dev->ops->bo_map(dev, bo.handle, &ptr);
+	if (ret)
+		return unpu_fail(&p->w->log, ret, "%s does not map its weights", dev->id);
+	p->bank_ptr[i] = ptr;
+	return 0;
+}
+
+static void unmap_banks(struct packer *p)
+{
+	struct unpu_device *dev = p->w->dev;
+
+	for (uint32_t i = 0; i < p->num_banks; i++)
+		if (p->bank_ptr[i])
+			dev->ops->bo_unmap(dev, p->w->banks[i], p->bank_ptr[i], p->bank_bytes[i]);
+}
+
+/* ---- the whole ---------------------------------------------------------------------------- */
+
+/*
+ * An embedding table that no head shares is read one row a token: where the device can, it stays in
+ * the file's pages.
+ */
+static int import_embed(struct packer *p)
+{
+	struct unpu_weights *w = p->w;
+	const struct unpu_tensor *t = w->arch->embed;
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	uintptr_t base = (uintptr_t)t->data / page * page;
+	uint64_t offset = (uintptr_t)t->data - base;
+	static const uint8_t layouts[] = {
+		[UNPU_TYPE_F32] = DRM_UNPU_LAYOUT_GGUF_F32,
+		[UNPU_TYPE_F16] = DRM_UNPU_LAYOUT_GGUF_F16,
+		[UNPU_TYPE_BF16] = DRM_UNPU_LAYOUT_GGUF_BF16,
+		[UNPU_TYPE_Q8_0] = DRM_UNPU_LAYOUT_GGUF_Q8_0,
+		[UNPU_TYPE_Q4_0] = DRM_UNPU_LAYOUT_GGUF_Q4_0,
+	};
+
+	if (!w->dev->ops->bo_import || !p->params->mapping || offset % w->info.binding_align)
+		return -ENOTSUP;
+	if (w->dev->ops->bo_import(w->dev, (const void *)base, offset + t->bytes, &w->import))
+		return -ENOTSUP;
+	w->embed = (struct unpu_weight){
+		.layout = layouts[t->type], .rows = w->arch->hp.vocab, .k = w->arch->hp.hidden,
+		.quants = { .handle = w->import, .offset = offset, .bytes = t->bytes },
+	};
+	return 0;
+}
+
+static int place_all(struct packer *p)
+{
+	struct unpu_weights *w = p->w;
+	const struct unpu_arch *arch = w->arch;
+	struct source s;
+	int ret = 0;
+
+	for (uint32_t i = 0; i < arch->hp.layers && !ret; i++) {
+		const struct unpu_layer *l = &arch->layers[i];
+		struct unpu_layer_weights *lw = &w->layers[i];
+
+		s = qkv_source(l);
+		ret = place_weight(p, &s, &lw->qkv);
+		s = plain_source(l->out);
+		ret = ret ? ret : place_weight(p, &s, &lw->out);
+		s = ffn_in_source(l);
+		ret = ret ? ret : place_weight(p, &s, &lw->ffn_in);
+		s = plain_source(l->down);
+		ret = ret ? ret : place_weight(p, &s, &lw->ffn_out);
+	}
+	s = plain_source(arch->head);
+	ret = ret ? ret : place_weight(p, &s, &w->head);
+	if (ret || arch->head == arch->embed)
+		return ret;
+	s = plain_source(arch->embed);
+	return import_embed(p) ? place_weight(p, &s, &w->embed) : 0;
+}
+
+static int place_vectors(struct packer *p)
+{
+	struct unpu_range all;
+
+	build_vectors(p);
+	if (place(p, p->vector_bytes, &p->vector_bank, &all))
+		return unpu_fail(&p->w->log, -E2BIG, "%s has no room for the model's vectors",
+				 p->w->dev->id);
+	p->vectors_at = all.offset;
+	return 0;
+}
+
+static void finish_range(struct unpu_range *range, uint32_t handle, uint64_t offset)
+{
+	range->handle = handle;
+	range->offset += offset;
+}
+
+/* Ranges learn the handles of their banks, and vectors where their block begins. */
+static void finish_ranges(struct packer *p)
+{
+	struct unpu_weights *w = p->w;
+	uint32_t handle = w->banks[p->vector_bank];
+
+	for (uint32_t i = 0; i < p->num_entries; i++) {
+		p->entries[i].weight->quants.handle = w->banks[p->entries[i].bank];
+		p->entries[i].weight->scales.handle = w->banks[p->entries[i].bank];
+	}
+	for (uint32_t i = 0; i < w->arch->hp.layers; i++) {
+		finish_range(&w->layers[i].qkv_params, handle, p->vectors_at);
+		finish_range(&w->layers[i].out_params, handle, p->vectors_at);
+		finish_range(&w->layers[i].ffn_in_params, handle, p->vectors_at);
+		finish_range(&w->layers[i].ffn_out_params, handle, p->vectors_at);
+	}
+	finish_range(&w->head_params, handle, p->vectors_at);
+	finish_range(&w->positions, handle, p->vectors_at);
+	if (w->arch->head == w->arch->embed)
+		w->embed = w->head;
+}
+
+static int pack_all(struct packer *p)
+{
+	int ret;
+
+	p->num_banks = 1;
+	ret = place_all(p);
+	ret = ret ? ret : place_vectors(p);
+	if (ret)
+		return ret;
+	for (uint32_t i = 0; i < p->num_banks && !ret; i++)
+		ret = create_bank(p, i);
+	if (ret)
+		return ret;
+	p->vectors = (float *)(void *)(p->bank_ptr[p->vector_bank] + p->vectors_at);
+	build_vectors(p);
+	for (uint32_t i = 0; i < p->num_entries; i++)
+		pack_entry(p, &p->entries[i]);
+	finish_ranges(p);
+	return 0;
+}
+
+int unpu_weights_create(struct unpu_device *dev, const struct unpu_arch *arch,
+			const struct unpu_pack_params *params, const struct unpu_log *log,
+			struct unpu_weights **weights)
+{
+	struct packer p = { .params = params };
+	struct unpu_weights *w = calloc(1, sizeof(*w));
+	struct drm_unpu_dev_query query = { .type = DRM_UNPU_QUERY_DEV_INFO,
+					    .size = sizeof(w->info) };
+	int ret = -ENOMEM;
+
+	if (!w)
+		return ret;
+	w->dev = dev;
+	w->arch = arch;
+	w->log = log ? *log : (struct unpu_log){ 0 };
+	p.w = w;
+	w->layers = calloc(arch->hp.layers, sizeof(*w->layers));
+	p.entries = calloc(4ull * arch->hp.layers + 2, sizeof(*p.entries));
+	if (!w->layers || !p.entries)
+		goto out;
+	query.pointer = (uintptr_t)&w->info;
+	ret = dev->ops->dev_query(dev, &query);
+	if (ret)
+		goto out;
+	ret = pack_all(&p);
+	unmap_banks(&p);
+out:
+	free(p.entries);
+	if (ret)
+		unpu_weights_destroy(w);
+	else
+		*weights = w;
+	return ret;
+}
+
+void unpu_weights_destroy(struct unpu_weights *w)
+{
+	if (!w)
+		return;
+	for (uint32_t i = 0; i < w->num_banks; i++)
+		w->dev->ops->bo_close(w->dev, w->banks[i]);
+	if (w->import)
+		w->dev->ops->bo_close(w->dev, w->import);
+	free(w->layers);
+	free(w);
+}

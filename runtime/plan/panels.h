@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* Panels of packed layouts, from rows of a file. */
+#ifndef UNPU_PANELS_H
+#define UNPU_PANELS_H
+
+#include <stdint.h>
+
+#define UNPU_PANEL_MAX	16
+
+/* One row of a matrix in the file's type; data NULL: a row of zeros. */
+struct unpu_pack_row {
+	const uint8_t *data;
+	uint32_t type;		/* enum unpu_type */
+};
+
+/*
+ * Write one panel: `info->panel` rows of k inputs each. quants and scales are where the panel begins in
+ * its plane (scales unused without such a plane). The layout must hold every row's type exactly
+ * (unpu_layout_holds()). A pure function of its inputs, so that a host packs for a board.
+ */
+void unpu_pack_panel(uint32_t layout, const struct unpu_pack_row *rows, uint32_t k,
+		     uint8_t *quants, uint8_t *scales);
+
+/* Whether every value of the type is a value of the layout, so that packing loses nothing. */
+int unpu_layout_holds(uint32_t layout, uint32_t type);
+
+/* Bytes of one panel in the quants plane. */
+uint64_t unpu_panel_bytes(uint32_t layout, uint32_t k);
+
+/* A float from IEEE half precision bits; exact. */
+float unpu_half_to_float(uint16_t half);
+
+#endif
