@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* The plain C twins: the specification, and what runs where no instruction set is known. */
+#ifndef UNPU_CPU_C_H
+#define UNPU_CPU_C_H
+
+#include "runtime/device/cpu/ops.h"
+
+unpu_mm_fn unpu_mm_f32_c, unpu_mm_a8_c;
+unpu_quantize_fn unpu_quantize_c;
+unpu_norm_fn unpu_rms_norm_c, unpu_layer_norm_c;
+unpu_act_fn unpu_silu_c, unpu_gelu_c, unpu_relu_c;
+unpu_to_f16_fn unpu_to_f16_c;
+unpu_attn_fn unpu_attn_f32_c, unpu_attn_f16_c;
+unpu_merge_fn unpu_merge_c;
+unpu_max_fn unpu_max_c;
+
+#endif
