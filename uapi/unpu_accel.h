@@ -123,6 +123,8 @@ struct drm_unpu_dev_info {
 	__u64 max_job_time_ns;
 	__u32 kv_types;			/* bit 1 << enum drm_unpu_kv_type */
 	__u32 num_matrices;
+	__u32 units;			/* threads or cores that share a dispatch, 0: unknown */
+	__u32 pad;
 	struct drm_unpu_matrix matrices[DRM_UNPU_MAX_MATRICES];
 	__u8 name[64];
 };

@@ -252,6 +252,16 @@ static void vector_add_bias(struct packer *p, const struct source *s,
 	p->vector_bytes += 4ull * padded;
 }
 
+/* A table of learned positions: each row padded as x is. */
+static void vector_add_rows(struct packer *p, const struct unpu_tensor *t)
+{
+	uint64_t k = t->dims[0], rows = tensor_rows(t), padded = unpu_pad32((uint32_t)k);
+
+	for (uint64_t r = 0; p->vectors && r < rows; r++)
+		read_floats(t, r * k, k, p->vectors + p->vector_bytes / 4 + r * padded);
+	p->vector_bytes += 4 * rows * padded;
+}
+
 static void norm_vectors(struct packer *p, const struct unpu_tensor *norm,
 			 const struct unpu_tensor *norm_b, uint32_t *flags)
 {
@@ -361,7 +371,7 @@ static void build_vectors(struct packer *p)
 	vector_end(p, &p->w->head_params);
 	vector_begin(p, &p->w->positions);
 	if (arch->positions)
-		vector_add(p, arch->positions, elements(arch->positions));
+		vector_add_rows(p, arch->positions);
 	vector_end(p, &p->w->positions);
 }
 

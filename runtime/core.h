@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* What stands behind struct unpu_model; shared by load.c, session.c and unpu.c only. */
+#ifndef UNPU_CORE_H
+#define UNPU_CORE_H
+
+#include <stdatomic.h>
+
+#include "runtime/device/device.h"
+#include "runtime/log.h"
+#include "runtime/model/arch.h"
+#include "runtime/plan/pack.h"
+#include "runtime/text/tokenizer.h"
+
+struct unpu_model {
+	struct unpu_log log;
+	void *map;			/* the file's pages; NULL: the caller's memory */
+	uint64_t map_bytes;
+	struct unpu_gguf *gguf;
+	struct unpu_tokenizer *tok;
+	struct unpu_arch *arch;		/* these three NULL: tokenizer only */
+	struct unpu_device *dev;
+	struct unpu_weights *weights;
+	char *name, *arch_name;		/* NUL-terminated copies for unpu_model_info() */
+	char **tensor_names;		/* likewise, one a tensor */
+};
+
+#endif

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/* Loading: a file becomes a mapping, a checked GGUF, a tokenizer, layer plans and packed weights. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/core.h"
+
+static char *copy_str(struct unpu_str s)
+{
+	char *copy = malloc(s.len + 1);
+
+	if (!copy)
+		return NULL;
+	memcpy(copy, s.ptr, s.len);
+	copy[s.len] = 0;
+	return copy;
+}
+
+static int copy_names(struct unpu_model *m)
+{
+	struct unpu_str name = { "", 0 }, arch = { "", 0 };
+	uint32_t count = unpu_gguf_num_tensors(m->gguf);
+
+	unpu_gguf_str(m->gguf, "general.name", &name);
+	unpu_gguf_str(m->gguf, "general.architecture", &arch);
+	m->name = copy_str(name);
+	m->arch_name = copy_str(arch);
+	m->tensor_names = calloc(count + 1ull, sizeof(*m->tensor_names));
+	if (!m->name || !m->arch_name || !m->tensor_names)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < count; i++) {
+		m->tensor_names[i] = copy_str(unpu_gguf_tensor_at(m->gguf, i)->name);
+		if (!m->tensor_names[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int check_vocab(const struct unpu_model *m)
+{
+	uint32_t tokens = unpu_tokenizer_vocab(m->tok), rows = m->arch->hp.vocab;
+
+	/* Files pad the embedding table; a token without an embedding could not be run. */
+	if (tokens > rows)
+		return unpu_fail(&m->log, -EINVAL,
+				 "the tokenizer has %u tokens but token_embd.weight only %u rows",
+				 tokens, rows);
+	return 0;
+}
+
+static int open_device(struct unpu_model *m, const struct unpu_model_params *params)
+{
+	struct unpu_device_params dev_params = { .threads = params->threads, .log = m->log };
+
+	return unpu_device_open(params->device, &dev_params, &m->dev);
+}
+
+static int pack_weights(struct unpu_model *m, const struct unpu_model_params *params)
+{
+	struct unpu_pack_params pack = {
+		.class_f32 = params->flags & UNPU_MODEL_CLASS_F32,
+		.mapping = m->map,
+		.mapping_bytes = m->map_bytes,
+	};
+
+	return unpu_weights_create(m->dev, m->arch, &pack, &m->log, &m->weights);
+}
+
+static int load_all(struct unpu_model *m, const void *data, uint64_t size,
+		    const struct unpu_model_params *params)
+{
+	int ret = unpu_gguf_create(data, size, &m->log, &m->gguf);
+
+	ret = ret ? ret : copy_names(m);
+	ret = ret ? ret : unpu_tokenizer_create(m->gguf, &m->log, &m->tok);
+	if (ret || params->flags & UNPU_MODEL_VOCAB_ONLY)
+		return ret;
+	ret = unpu_arch_create(m->gguf, &m->log, &m->arch);
+	ret = ret ? ret : check_vocab(m);
+	ret = ret ? ret : open_device(m, params);
+	return ret ? ret : pack_weights(m, params);
+}
+
+/* Takes map over, on error too. */
+static int load(void *map, uint64_t map_bytes, const void *data, uint64_t size,
+		const struct unpu_model_params *params, struct unpu_model **model)
+{
+	struct unpu_model *m = calloc(1, sizeof(*m));
+	int ret;
+
+	if (!m) {
+		if (map)
+			munmap(map, map_bytes);
+		return -ENOMEM;
+	}
+	m->log = (struct unpu_log){ params->log, params->log_arg };
+	m->map = map;
+	m->map_bytes = map_bytes;
+	ret = load_all(m, data, size, params);
+	if (ret == -ENOMEM)
+		unpu_fail(&m->log, ret, "not enough memory to load the model");
+	if (ret)
+		unpu_model_destroy(m);
+	else
+		*model = m;
+	return ret;
+}
+
+static int check_params(const struct unpu_model_params *params)
+{
+	const struct unpu_log log = { params->log, params->log_arg };
+	const uint32_t known = UNPU_MODEL_VOCAB_ONLY | UNPU_MODEL_CLASS_F32;
+
+	if (params->size != sizeof(*params))
+		return -EINVAL;
+	if (params->flags & ~known)
+		return unpu_fail(&log, -EINVAL, "unknown model flags 0x%x", params->flags);
+	return 0;
+}
+
+int unpu_model_load_memory(const void *data, uint64_t size,
+			   const struct unpu_model_params *params, struct unpu_model **model)
+{
+	int ret = check_params(params);
+
+	return ret ? ret : load(NULL, 0, data, size, params, model);
+}
+
+static int load_mapped(int fd, uint64_t offset, uint64_t size, const char *what,
+		       const struct unpu_model_params *params, struct unpu_model **model)
+{
+	const struct unpu_log log = { params->log, params->log_arg };
+	uint64_t slack = offset % (uint64_t)sysconf(_SC_PAGESIZE);
+	struct stat st;
+	void *map;
+
+	if (fstat(fd, &st))
+		return unpu_fail(&log, -errno, "%s: %s", what, strerror(errno));
+	if (!S_ISREG(st.st_mode))
+		return unpu_fail(&log, -EINVAL, "%s is not a regular file", what);
+	if (offset > (uint64_t)st.st_size || size > (uint64_t)st.st_size - offset)
+		return unpu_fail(&log, -EINVAL, "%s is shorter than the range asked for", what);
+	if (size == 0)
+		return unpu_fail(&log, -EINVAL, "%s is empty", what);
+	if (size + slack > SIZE_MAX / 4)
+		return unpu_fail(&log, -EFBIG, "%s is too large for this machine", what);
+	map = mmap(NULL, size + slack, PROT_READ, MAP_PRIVATE, fd, (off_t)(offset - slack));
+	if (map == MAP_FAILED)
+		return unpu_fail(&log, -errno, "%s: cannot map: %s", what, strerror(errno));
+	return load(map, size + slack, (const char *)map + slack, size, params, model);
+}
+
+int unpu_model_load_fd(int fd, uint64_t offset, uint64_t size,
+		       const struct unpu_model_params *params, struct unpu_model **model)
+{
+	int ret = check_params(params);
+
+	return ret ? ret : load_mapped(fd, offset, size, "the file", params, model);
+}
+
+int unpu_model_load(const char *path, const struct unpu_model_params *params,
+		    struct unpu_model **model)
+{
+	const struct unpu_log log = { params->log, params->log_arg };
+	struct stat st;
+	int fd, ret = check_params(params);
+
+	if (ret)
+		return ret;
+	/* O_NONBLOCK: a FIFO without a writer must not hang the open; fstat refuses it. */
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return unpu_fail(&log, -errno, "%s: %s", path, strerror(errno));
+	if (fstat(fd, &st))
+		ret = unpu_fail(&log, -errno, "%s: %s", path, strerror(errno));
+	else
+		ret = load_mapped(fd, 0, (uint64_t)st.st_size, path, params, model);
+	close(fd);
+	return ret;
+}
+
+void unpu_model_destroy(struct unpu_model *m)
+{
+	if (!m)
+		return;
+	unpu_weights_destroy(m->weights);
+	if (m->dev)
+		m->dev->ops->close(m->dev);
+	unpu_arch_destroy(m->arch);
+	unpu_tokenizer_destroy(m->tok);
+	for (uint32_t i = 0; m->tensor_names && m->tensor_names[i]; i++)
+		free(m->tensor_names[i]);
+	free(m->tensor_names);
+	free(m->name);
+	free(m->arch_name);
+	unpu_gguf_destroy(m->gguf);
+	if (m->map)
+		munmap(m->map, m->map_bytes);
+	free(m);
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/* The small calls of the public API. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/core.h"
+
+uint32_t unpu_version(void)
+{
+	return UNPU_VERSION_MAJOR << 16 | UNPU_VERSION_MINOR << 8 | UNPU_VERSION_PATCH;
+}
+
+int64_t unpu_tokenize(const struct unpu_model *m, const char *text, size_t length, uint32_t flags,
+		      uint32_t *ids, size_t max)
+{
+	return unpu_tokenizer_encode(m->tok, text, length, flags, ids, max);
+}
+
+int64_t unpu_detokenize(const struct unpu_model *m, const uint32_t *ids, size_t count, char *text,
+			size_t max)
+{
+	return unpu_tokenizer_decode(m->tok, ids, count, text, max);
+}
+
+int unpu_token_is_end(const struct unpu_model *m, uint32_t id)
+{
+	return unpu_tokenizer_is_eog(m->tok, id);
+}
+
+/* The type that most weights have, by bytes; params counts all elements. */
+static const char *main_type(const struct unpu_gguf *gguf, uint64_t *params)
+{
+	uint64_t best = 0, bytes[64] = { 0 };
+	uint32_t type = UNPU_TYPE_F32;
+
+	*params = 0;
+	for (uint32_t i = 0; i < unpu_gguf_num_tensors(gguf); i++) {
+		const struct unpu_tensor *t = unpu_gguf_tensor_at(gguf, i);
+
+		*params += t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
+		if (t->type >= 64)
+			continue;
+		bytes[t->type] += t->bytes;
+		if (bytes[t->type] > best) {
+			best = bytes[t->type];
+			type = t->type;
+		}
+	}
+	return best ? unpu_type_name(type) : "none";
+}
+
+int unpu_model_info(const struct unpu_model *m, struct unpu_model_info *info)
+{
+	if (info->size != sizeof(*info))
+		return -EINVAL;
+	memset(info, 0, sizeof(*info));
+	info->size = sizeof(*info);
+	info->name = m->name;
+	info->architecture = m->arch_name;
+	info->weight_type = main_type(m->gguf, &info->parameters);
+	info->file_bytes = unpu_gguf_size(m->gguf);
+	info->vocab = unpu_tokenizer_vocab(m->tok);
+	info->device = "none";
+	info->device_name = "none";
+	if (!m->arch)
+		return 0;
+	info->vocab = m->arch->hp.vocab;
+	info->weight_bytes = m->weights->bytes;
+	info->context = m->arch->hp.context;
+	info->layers = m->arch->hp.layers;
+	info->hidden = m->arch->hp.hidden;
+	info->ffn = m->arch->hp.ffn;
+	info->heads = m->arch->hp.heads;
+	info->kv_heads = m->arch->hp.kv_heads;
+	info->head_dim = m->arch->hp.head_dim;
+	info->threads = m->weights->info.units;
+	info->device = m->dev->id;
+	info->device_name = (const char *)m->weights->info.name;
+	return 0;
+}
+
+int unpu_model_tensor(const struct unpu_model *m, uint32_t i, struct unpu_tensor_info *info)
+{
+	const struct unpu_tensor *t;
+	const char *type;
+
+	if (i >= unpu_gguf_num_tensors(m->gguf))
+		return -ENOENT;
+	t = unpu_gguf_tensor_at(m->gguf, i);
+	type = unpu_type_name(t->type);
+	info->name = m->tensor_names[i];
+	info->type = type ? type : "unknown";
+	info->num_dims = t->num_dims;
+	memcpy(info->dims, t->dims, sizeof(info->dims));
+	info->bytes = t->bytes;
+	return 0;
+}
+
