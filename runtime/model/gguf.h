@@ -42,13 +42,20 @@ struct unpu_str {
 	const char *ptr;
 	size_t len;
 };
+bool unpu_str_is(struct unpu_str str, const char *text);
+
+/* A string of the file for a message: what is not printable ASCII is '?', a long one is cut. */
+struct unpu_str_text {
+	char text[68];
+};
+struct unpu_str_text unpu_str_text(struct unpu_str str);
 
 struct unpu_tensor {
 	struct unpu_str name;
 	uint32_t type;		/* enum unpu_type, or a number unpu_type_info() has not */
 	uint32_t num_dims;
 	uint64_t dims[4];	/* dims[0] runs fastest; unused ones are 1 */
-	const uint8_t *data;
+	const uint8_t *data;	/* aligned as the mapping is, if at all */
 	uint64_t bytes;		/* 0 when the type is not supported */
 };
 
@@ -61,6 +68,7 @@ void unpu_gguf_destroy(struct unpu_gguf *gguf);
 
 uint64_t unpu_gguf_size(const struct unpu_gguf *gguf);
 uint32_t unpu_gguf_num_tensors(const struct unpu_gguf *gguf);
+/* In the file's order, one array; NULL past the last. */
 const struct unpu_tensor *unpu_gguf_tensor_at(const struct unpu_gguf *gguf, uint32_t i);
 const struct unpu_tensor *unpu_gguf_tensor(const struct unpu_gguf *gguf, const char *name);
 
