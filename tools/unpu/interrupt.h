@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* Ctrl-C. */
+#ifndef UNPU_TOOL_INTERRUPT_H
+#define UNPU_TOOL_INTERRUPT_H
+
+#include <stdbool.h>
+
+/*
+ * From now on SIGINT ends the process with exit status 130: at once, after a newline, unless the
+ * command says that it looks at interrupted() itself. A second SIGINT always ends it. A SIGINT that
+ * the parent ignores (nohup, a shell's background job) stays ignored.
+ */
+void interrupt_catch(void);
+void interrupt_handle_softly(bool softly);
+bool interrupted(void);
+
+/* A half-written file that must not outlive the process; NULL: none. */
+void interrupt_remove_file(const char *path);
+
+#endif
