@@ -194,12 +194,13 @@ $(check) $(units) $(fuzzers) $(makers) $(benches): $(testlib) $(lib)
 PROMPT ?= Once upon a time
 TOKENS ?= 128
 run_model := $(or $(MODEL),$(O)/generated.gguf)
+random_weights := No MODEL=file.gguf given: this generated model has random weights, its text is \
+	nonsense.
 
 run:
 	@tools/setup build
 	@$(MAKE) all $(if $(MODEL),,$(O)/generated.gguf)
-	@$(if $(MODEL),,echo 'No MODEL given: this is a generated model with random weights,' \
-		'so its text is nonsense. Try: make run MODEL=file.gguf' >&2)
+	@$(if $(MODEL),,echo '$(random_weights)' >&2)
 	@$(O)/unpu run '$(run_model)' -p '$(PROMPT)' -n $(TOKENS)
 
 $(O)/generated.gguf: $(O)/tests/lib/mktiny
@@ -223,8 +224,11 @@ test-long:
 	@tools/setup cross || true
 	@tests/run long
 
-bench: benches
-	@tests/bench/run $(O) $(MODEL)
+# With PEER=folder of llama-bench, both in turn on the same file.
+bench: benches $(if $(MODEL),,$(O)/generated.gguf)
+	@$(if $(MODEL),,echo '$(random_weights)' >&2)
+	@$(if $(PEER),UNPU='$(O)/unpu' tests/bench/peers.sh '$(PEER)' '$(run_model)', \
+		$(O)/unpu bench '$(run_model)')
 
 install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib' '$(DESTDIR)$(PREFIX)/include'
@@ -242,7 +246,7 @@ help:
 	@echo 'make [all]       libunpu.a and the command $(O)/unpu'
 	@echo 'make run         build, then write text: MODEL=file.gguf PROMPT="..." TOKENS=128'
 	@echo 'make test        all tests; parts: test-quick test-san test-cross; longer: test-long'
-	@echo 'make bench       speed of MODEL=file.gguf'
+	@echo 'make bench       speed of MODEL=file.gguf; PEER=dir: beside that of its llama-bench'
 	@echo 'make install     command, library and header: DESTDIR= PREFIX=/usr/local'
 	@echo 'make setup       install what is missing (Debian 12)'
 	@echo 'make clean       remove $(O)'
