@@ -177,7 +177,8 @@ $(lib) $(testlib):
 	@rm -f $@
 	$(call say,AR,$@)$(AR) rcs $@ $(filter %.o,$^)
 
-link = $(CC) $(BASE_CFLAGS) $(CFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
+link = $(CC) $(BASE_CFLAGS) $(CFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ \
+	$(filter %.o,$^) $(filter %.a,$^)
 
 $(O)/unpu: $(call obj,$(cmd_src)) $(lib)
 	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIBS)
