@@ -26,7 +26,7 @@ struct series {
 
 struct bench {
 	const struct settings *settings;
-	struct settings sized;	/* with the context that the tokens need */
+	struct settings sized;	/* with tokens and context that fit the model */
 	struct unpu_model *model;
 	uint32_t *ids;
 	struct unpu_model_info info;
@@ -35,10 +35,10 @@ struct bench {
 };
 
 static const struct option options[] = {
-	{ 'p', "prompt-tokens", OPTION_COUNT, OPTION_FIELD(prompt_count), "N", "128", 1, 1 << 24,
-	  "tokens of the prompt" },
-	{ 'n', "count", OPTION_COUNT, OPTION_FIELD(count), "N", "64", 1, 1 << 24,
-	  "tokens generated after it" },
+	{ 'p', "prompt-tokens", OPTION_COUNT, OPTION_FIELD(prompt_count), "N", NULL, 1, 1 << 24,
+	  "tokens of the prompt; default: 128, or half the model's context" },
+	{ 'n', "count", OPTION_COUNT, OPTION_FIELD(count), "N", NULL, 1, 1 << 24,
+	  "tokens generated after it; default: 64, or what is left" },
 	{ 'r', "repeats", OPTION_COUNT, OPTION_FIELD(repeats), "N", "3", 1, MAX_REPEATS,
 	  "times that everything is measured" },
 	OPTION_THREADS,
@@ -182,6 +182,9 @@ static int load(struct bench *b)
 		status = model_open(b->settings, 0, &b->model);
 		series_add(&b->load, milliseconds_since(start));
 	}
+	b->info.size = sizeof(b->info);
+	if (!status)
+		unpu_model_info(b->model, &b->info);
 	return status;
 }
 
@@ -195,11 +198,9 @@ static uint64_t next_random(uint64_t *state)
 /* The same ids each time, so that two runs measure the same work. */
 static int draw_ids(struct bench *b)
 {
-	uint32_t n = b->settings->prompt_count, i;
+	uint32_t n = b->sized.prompt_count, i;
 	uint64_t state = 1;
 
-	b->info.size = sizeof(b->info);
-	unpu_model_info(b->model, &b->info);
 	n = n > FIRST_PROMPT ? n : FIRST_PROMPT;
 	b->ids = calloc(n, sizeof(*b->ids));
 	if (!b->ids || !b->info.vocab)
@@ -209,20 +210,31 @@ static int draw_ids(struct bench *b)
 	return EXIT_OK;
 }
 
-/* Whole chunks of 64 positions where the model has them. */
-static int choose_context(struct bench *b)
+static uint32_t smaller(uint32_t a, uint32_t b)
 {
-	const struct settings *s = b->settings;
-	uint32_t need = s->prompt_count + s->count, have = b->info.context;
+	return a < b ? a : b;
+}
 
+/* What is not given is made to fit; the context is whole chunks of 64 positions if it can be. */
+static int choose_sizes(struct bench *b)
+{
+	uint32_t have = b->settings->context ? b->settings->context : b->info.context;
+	struct settings *s = &b->sized;
+	uint32_t need;
+
+	*s = *b->settings;
+	if (!s->prompt_count)
+		s->prompt_count = smaller(128, have / 2 ? have / 2 : 1);
+	if (!s->count)
+		s->count = smaller(64, have > s->prompt_count ? have - s->prompt_count : 1);
+	need = s->prompt_count + s->count;
 	need = need > FIRST_PROMPT + 1 ? need : FIRST_PROMPT + 1;
-	b->sized = *s;
+	if (need > have)
+		return fail("bench: %" PRIu32 " prompt tokens, %" PRIu32 " generated and the %d of "
+			    "the first token's prompt need a context of %" PRIu32 ", not %" PRIu32,
+			    s->prompt_count, s->count, FIRST_PROMPT, need, have);
 	if (!s->context)
-		b->sized.context = need > have ? need : (need + 63) / 64 * 64 < have ?
-				   (need + 63) / 64 * 64 : have;
-	if (b->sized.context < need)
-		return fail("bench: -p %" PRIu32 " and -n %" PRIu32 " need a context of %" PRIu32
-			    ", -c gives %" PRIu32, s->prompt_count, s->count, need, s->context);
+		s->context = smaller((need + 63) / 64 * 64, have);
 	return EXIT_OK;
 }
 
@@ -239,7 +251,7 @@ static int count_token(void *arg, uint32_t id, const char *text, size_t length)
 /* One turn; what it takes is kept where keep says so. */
 static int turn(struct bench *b, struct unpu_session *session, uint32_t count, bool keep)
 {
-	const struct settings *s = b->settings;
+	const struct settings *s = &b->sized;
 	uint32_t generated = 0;
 	uint64_t start = now_ns();
 	double prefill;
@@ -270,10 +282,10 @@ static int turns(struct bench *b)
 	uint32_t i;
 
 	/* The first turn touches the memory and wakes the processors: it does not count. */
-	for (i = 0; i <= b->settings->repeats && !status; i++) {
+	for (i = 0; i <= b->sized.repeats && !status; i++) {
 		status = session_open(b->model, &b->sized, 0, 0, UNPU_SESSION_NO_END, &session);
 		if (!status)
-			status = turn(b, session, i ? b->settings->count : 1, i);
+			status = turn(b, session, i ? b->sized.count : 1, i);
 		if (!status)
 			unpu_session_info(session, &info);
 		unpu_session_destroy(session);
@@ -335,9 +347,9 @@ static void print_json(struct bench *b)
 	json_count("threads", m->threads);
 	json_count("context", b->sized.context);
 	json_text("kv", kv_name(b->settings->kv));
-	json_count("prompt_tokens", b->settings->prompt_count);
-	json_count("generated_tokens", b->settings->count);
-	json_count("repeats", b->settings->repeats);
+	json_count("prompt_tokens", b->sized.prompt_count);
+	json_count("generated_tokens", b->sized.count);
+	json_count("repeats", b->sized.repeats);
 	json_series(&b->load);
 	json_series(&b->first);
 	json_series(&b->prefill);
@@ -355,6 +367,8 @@ static void print_table(struct bench *b)
 	out_escaped(m->name);
 	out_printf(" %s %s, %s, context %" PRIu32 ", kv %s\n", m->architecture, m->weight_type,
 		   m->device_name, b->sized.context, kv_name(b->settings->kv));
+	out_printf("%" PRIu32 " prompt tokens, %" PRIu32 " generated, %" PRIu32 " times: median "
+		   "(least to most)\n", b->sized.prompt_count, b->sized.count, b->sized.repeats);
 	print_series(&b->load);
 	print_series(&b->first);
 	print_series(&b->prefill);
@@ -367,7 +381,7 @@ static void print_table(struct bench *b)
 static int measure(struct bench *b)
 {
 	static int (*const steps[])(struct bench *b) = {
-		load, draw_ids, choose_context, turns, first_token,
+		load, choose_sizes, draw_ids, turns, first_token,
 	};
 	int status = EXIT_OK;
 	size_t i;

@@ -12,8 +12,8 @@
 #include "tools/unpu/interrupt.h"
 #include "tools/unpu/out.h"
 
-/* Logits of so many positions are held at once: 20 MB with a vocabulary of 150,000. */
-#define CHUNK	32u
+/* Logits held at once; with a vocabulary of 150,000 it is a hundred positions. */
+#define MAX_LOGITS	((size_t)16 << 20)
 
 struct eval {
 	const struct settings *settings;
@@ -136,9 +136,12 @@ static int close_logits(struct eval *e)
 
 static int write_logits(struct eval *e)
 {
-	size_t chunk = e->settings->batch > CHUNK ? e->settings->batch : CHUNK, at, n;
+	size_t chunk = e->vocab ? MAX_LOGITS / e->vocab : 0, at, n;
 	int status;
 
+	chunk = chunk > e->settings->batch ? chunk : e->settings->batch;
+	chunk = chunk < e->count ? chunk : e->count;
+	chunk = chunk ? chunk : 1;
 	e->logits = calloc(chunk, e->vocab * sizeof(float));
 	if (!e->logits)
 		return fail("the logits: %s", strerror(ENOMEM));

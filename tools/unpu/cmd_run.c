@@ -35,7 +35,7 @@ static const struct option options[] = {
 	  "temperature, 0 takes the likeliest token" },
 	{ 0, "top-k", OPTION_COUNT, OPTION_FIELD(top_k), "N", "40", 0, INT32_MAX,
 	  "choose among the N likeliest tokens, 0: all" },
-	{ 0, "top-p", OPTION_FLOAT, OPTION_FIELD(top_p), "X", "0.95", 0, 1,
+	{ 0, "top-p", OPTION_FLOAT, OPTION_FIELD(top_p), "X", "0.95", 0.001, 1,
 	  "choose among the likeliest that have X together, 1: all" },
 	{ 0, "min-p", OPTION_FLOAT, OPTION_FIELD(min_p), "X", "0.05", 0, 1,
 	  "drop tokens below X times the likeliest, 0: none" },
