@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT */
+#include "runtime/device/cpu/cpu.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "runtime/device/cpu/pool.h"
+#include "runtime/device/cpu/twin.h"
+
+/* A dispatch as it runs: addresses instead of buffers. Lives in dispatch->priv. */
+struct cpu_call {
+	const struct unpu_twin *twin;
+	const void *spec, *constants;
+	struct unpu_state_header *state;	/* NULL: the shader has none */
+	struct unpu_view_bounds bounds;
+	void *bindings[UNPU_SHADER_MAX_BINDINGS];
+};
+
+struct cpu_program {
+	uint32_t num_calls;
+	struct cpu_call calls[];
+};
+
+/* What the threads of one run share; the fields change only while all of them wait. */
+struct cpu_run {
+	struct cpu_engine *engine;
+	const struct cpu_program *program;
+	const atomic_uint *cancel;
+	uint32_t index;		/* of the dispatch at hand */
+	int staged;
+	int err;
+	struct unpu_view view;
+};
+
+struct cpu_engine {
+	struct unpu_engine base;
+	struct unpu_cpu_ops ops;
+	struct unpu_log log;
+	struct unpu_pool *pool;
+	uint32_t threads;
+	pthread_mutex_t lock;	/* of the scratch: a run against a prepare that lets it grow */
+	uint8_t *scratch;	/* shared, then each thread's */
+	size_t shared, local, scratch_bytes;
+	struct cpu_run run;
+};
+
+static struct cpu_engine *cpu_engine(struct unpu_engine *base)
+{
+	return (struct cpu_engine *)base;	/* base is the first member */
+}
+
+/* ---- what the device tells ---------------------------------------------------------------- */
+
+static uint64_t cpu_memory(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+
+	return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : 1ull << 30;
+}
+
+static void cpu_info(struct unpu_engine *base, struct drm_unpu_dev_info *info)
+{
+	struct cpu_engine *e = cpu_engine(base);
+	uint64_t memory = cpu_memory();
+
+	info->features = DRM_UNPU_FEATURE_UNIFIED | DRM_UNPU_FEATURE_LIVE_GRID |
+			 DRM_UNPU_FEATURE_PURE_ROWS | DRM_UNPU_FEATURE_WAIT_RUNS;
+	info->heap_window_bytes = memory;
+	info->heap_device_bytes = memory;
+	info->max_bo_bytes = memory;
+	info->max_binding_bytes = memory;
+	info->binding_align = 256;	/* no load of any instruction set is wider */
+	info->max_rows = UNPU_CPU_MAX_ROWS;
+	info->max_dispatches = 4096;
+	info->tokens_per_submit = 1;
+	info->kv_types = 1u << DRM_UNPU_KV_F32 | 1u << DRM_UNPU_KV_F16;
+	info->num_matrices = e->ops.num_matrices;
+	memcpy(info->matrices, e->ops.matrices, sizeof(info->matrices));
+	snprintf((char *)info->name, sizeof(info->name), "cpu %s, %u thread%s", e->ops.name,
+		 e->threads, e->threads == 1 ? "" : "s");
+}
+
+/* Which words of a shader say how it multiplies and how many rows it takes. */
+static int cpu_shader_check(struct unpu_engine *base, uint32_t kind, const uint32_t *spec)
+{
+	struct cpu_engine *e = cpu_engine(base);
+	const struct unpu_twin *twin = unpu_twin_get(kind);
+	struct unpu_view_bounds bounds;
+	uint32_t layout = 0, numeric = DRM_UNPU_CLASS_F32;
+
+	if (!twin)
+		return -EOPNOTSUPP;
+	unpu_twin_bounds(twin, spec, &bounds);
+	if (bounds.rows > UNPU_CPU_MAX_ROWS)
+		return -EOPNOTSUPP;
+	switch (kind) {
+	case UNPU_SHADER_QKV:
+		layout = ((const struct unpu_qkv_spec *)spec)->layout;
+		numeric = ((const struct unpu_qkv_spec *)spec)->numeric;
+		break;
+	case UNPU_SHADER_ATTN_OUT:
+		layout = ((const struct unpu_attn_out_spec *)spec)->layout;
+		numeric = ((const struct unpu_attn_out_spec *)spec)->numeric;
+		break;
+	case UNPU_SHADER_FFN_IN:
+		layout = ((const struct unpu_ffn_in_spec *)spec)->layout;
+		numeric = ((const struct unpu_ffn_in_spec *)spec)->numeric;
+		break;
+	case UNPU_SHADER_FFN_OUT:
+		layout = ((const struct unpu_ffn_out_spec *)spec)->layout;
+		numeric = ((const struct unpu_ffn_out_spec *)spec)->numeric;
+		break;
+	case UNPU_SHADER_HEAD:
+		layout = ((const struct unpu_head_spec *)spec)->layout;
+		numeric = ((const struct unpu_head_spec *)spec)->numeric;
+		break;
+	default:	/* no matrix, or one whose rows are only looked up, in any layout */
+		return 0;
+	}
+	return e->ops.mm[layout][numeric] ? 0 : -EOPNOTSUPP;
+}
+
+/* ---- programs ----------------------------------------------------------------------------- */
+
+/* Room for the shared and local scratch of a new program; never shrinks. */
+static int cpu_reserve(struct cpu_engine *e, size_t shared, size_t local)
+{
+	size_t bytes;
+	void *scratch;
+
+	if (shared <= e->shared && local <= e->local)
+		return 0;
+	shared = shared > e->shared ? shared : e->shared;
+	local = local > e->local ? local : e->local;
+	bytes = shared + local * e->threads;
+	scratch = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (scratch == MAP_FAILED)
+		return unpu_fail(&e->log, -ENOMEM, "cpu: no memory for %zu bytes of scratch",
+				 bytes);
+	if (e->scratch)
+		munmap(e->scratch, e->scratch_bytes);
+	e->scratch = scratch;
+	e->shared = shared;
+	e->local = local;
+	e->scratch_bytes = bytes;
+	return 0;
+}
+
+static void cpu_call_init(struct cpu_call *call, const struct unpu_job_dispatch *d)
+{
+	call->twin = unpu_twin_get(d->kind);
+	call->spec = d->spec;
+	call->constants = d->constants;
+	for (uint32_t i = 0; i < d->num_bindings; i++)
+		if (d->bindings[i].bo)
+			call->bindings[i] = (uint8_t *)d->bindings[i].bo->ptr +
+					    d->bindings[i].offset;
+	unpu_twin_bounds(call->twin, call->spec, &call->bounds);
+	if (!call->twin->stateless)
+		call->state = call->bindings[0];
+}
+
+static int cpu_program_prepare(struct unpu_engine *base, struct unpu_program *program)
+{
+	struct cpu_engine *e = cpu_engine(base);
+	struct cpu_program *p;
+	size_t shared = 0, local = 0;
+	int err;
+
+	p = calloc(1, sizeof(*p) + program->num_dispatches * sizeof(p->calls[0]));
+	if (!p)
+		return unpu_fail(&e->log, -ENOMEM, "cpu: no memory for a program");
+	p->num_calls = program->num_dispatches;
+	for (uint32_t i = 0; i < p->num_calls; i++) {
+		struct unpu_twin_need need = { 0 };
+
+		cpu_call_init(&p->calls[i], &program->dispatches[i]);
+		if (p->calls[i].twin->need)
+			p->calls[i].twin->need(p->calls[i].spec, e->threads, &need);
+		shared = need.shared > shared ? need.shared : shared;
+		local = need.local > local ? need.local : local;
+	}
+	pthread_mutex_lock(&e->lock);
+	err = cpu_reserve(e, unpu_align64(shared), unpu_align64(local));
+	pthread_mutex_unlock(&e->lock);
+	if (err) {
+		free(p);
+		return err;
+	}
+	program->priv = p;
+	return 0;
+}
+
+static void cpu_program_release(struct unpu_engine *base, struct unpu_program *program)
+{
+	(void)base;
+	free(program->priv);
+	program->priv = NULL;
+}
+
+/* ---- a run -------------------------------------------------------------------------------- */
+
+/* Before dispatch run->index, by one thread while the others wait. */
+static void cpu_begin(struct cpu_run *run)
+{
+	const struct cpu_call *call = &run->program->calls[run->index];
+
+	if (run->cancel && atomic_load_explicit(run->cancel, memory_order_relaxed)) {
+		run->err = -ECANCELED;
+		return;
+	}
+	if (call->state)
+		unpu_view_read(&run->view, call->state, &call->bounds);
+	run->staged = call->twin->staged &&
+		      call->twin->staged(call->spec, &run->view, run->engine->threads);
+}
+
+static void cpu_next(void *arg)
+{
+	struct cpu_run *run = arg;
+
+	run->index++;
+	cpu_begin(run);
+}
+
+static void cpu_call_run(const struct cpu_run *run, uint32_t index, uint32_t worker)
+{
+	const struct cpu_call *call = &run->program->calls[index];
+	struct cpu_engine *e = run->engine;
+	const struct unpu_twin_args args = {
+		.ops = &e->ops, .view = &run->view,
+		.spec = call->spec, .constants = call->constants, .bindings = call->bindings,
+		.shared = e->scratch, .local = e->scratch + e->shared + worker * e->local,
+		.thread = worker, .threads = e->threads,
+	};
+
+	if (run->staged) {
+		call->twin->prepare(&args);
+		unpu_pool_barrier(e->pool, NULL, NULL);
+	}
+	call->twin->run(&args);
+}
+
+static void cpu_worker(void *arg, uint32_t worker)
+{
+	struct cpu_run *run = arg;
+
+	for (uint32_t i = 0; !run->err;) {
+		cpu_call_run(run, i, worker);
+		if (++i == run->program->num_calls)
+			return;		/* the pool's own barrier ends the last dispatch */
+		unpu_pool_barrier(run->engine->pool, cpu_next, run);
+	}
+}
+
+static int cpu_run(struct unpu_engine *base, struct unpu_program *program,
+		   const atomic_uint *cancel)
+{
+	struct cpu_engine *e = cpu_engine(base);
+	struct cpu_run *run = &e->run;
+	int err;
+
+	pthread_mutex_lock(&e->lock);
+	run->engine = e;
+	run->program = program->priv;
+	run->cancel = cancel;
+	run->index = 0;
+	run->err = 0;
+	if (run->program->num_calls)
+		cpu_begin(run);
+	if (run->program->num_calls && !run->err)
+		unpu_pool_run(e->pool, cpu_worker, run);
+	err = run->err;
+	pthread_mutex_unlock(&e->lock);
+	return err;
+}
+
+/* ---- birth and death ---------------------------------------------------------------------- */
+
+static void cpu_destroy(struct unpu_engine *base)
+{
+	struct cpu_engine *e = cpu_engine(base);
+
+	if (!e)
+		return;
+	unpu_pool_destroy(e->pool);
+	if (e->scratch)
+		munmap(e->scratch, e->scratch_bytes);
+	pthread_mutex_destroy(&e->lock);
+	free(e);
+}
+
+static const struct unpu_engine_ops cpu_engine_ops = {
+	.info = cpu_info,
+	.shader_check = cpu_shader_check,
+	.program_prepare = cpu_program_prepare,
+	.program_release = cpu_program_release,
+	.run = cpu_run,
+	.destroy = cpu_destroy,
+};
+
+int unpu_cpu_engine_create(const struct unpu_device_params *params, struct unpu_engine **engine)
+{
+	const char *name = params->cpu_mask ? params->cpu_mask : getenv("UNPU_CPUMASK");
+	struct cpu_engine *e;
+	uint32_t mask;
+	int err;
+
+	if (unpu_cpu_mask_parse(name, &mask))
+		return unpu_fail(&params->log, -EINVAL, "cpu: \"%s\" is no instruction set", name);
+	e = calloc(1, sizeof(*e));
+	if (!e)
+		return unpu_fail(&params->log, -ENOMEM, "cpu: no memory for the device");
+	e->base.ops = &cpu_engine_ops;
+	e->log = params->log;
+	pthread_mutex_init(&e->lock, NULL);
+	unpu_cpu_ops_init(&e->ops, mask & unpu_cpu_detect());
+	err = unpu_pool_create(params->threads, &params->log, &e->pool);
+	if (err) {
+		cpu_destroy(&e->base);
+		return err;
+	}
+	e->threads = unpu_pool_threads(e->pool);
+	*engine = &e->base;
+	return 0;
+}
+
+int unpu_cpu_device_open(const struct unpu_device_params *params, struct unpu_device **dev)
+{
+	struct unpu_engine *engine;
+	int err = unpu_cpu_engine_create(params, &engine);
+
+	if (err)
+		return err;
+	return unpu_inproc_create(engine, "cpu", &params->log, dev);
+}
