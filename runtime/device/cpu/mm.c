@@ -98,18 +98,14 @@ static void unpack_gguf(const struct unpu_mm_args *a, uint32_t row, uint32_t b, 
 		unpack_gguf_row(p + (row + r) * stride + (uint64_t)b * bytes, a->layout, r, out);
 }
 
-static void unpack_a8(const struct unpu_mm_args *a, uint32_t row, uint32_t b, struct a8_block *out)
+static void unpack_packed(const struct unpu_mm_args *a, const struct unpu_layout_info *info,
+			  uint32_t row, uint32_t b, struct a8_block *out)
 {
-	const struct unpu_layout_info *info = unpu_layout_info(a->layout);
 	uint64_t at = (uint64_t)(row / info->panel) * (unpu_pad32(a->k) / 32) + b;
 	uint32_t r0 = row % info->panel;
 	const uint8_t *q = (const uint8_t *)a->quants + at * info->panel * 4 * info->bits;
 	const uint8_t *d = (const uint8_t *)a->scales + 2 * (at * info->panel + r0);
 
-	if (!info->packed) {
-		unpack_gguf(a, row, b, info->block, out);
-		return;
-	}
 	for (uint32_t r = 0; r < ROWS; r++)
 		out->d[r] = unpu_f16_float(load16(d + 2 * r));
 	switch (a->layout) {
@@ -129,6 +125,16 @@ static void unpack_a8(const struct unpu_mm_args *a, uint32_t row, uint32_t b, st
 		unpack_q4_k4(q + 4 * r0, info->panel,
 			     a->layout == DRM_UNPU_LAYOUT_Q4_R8_K4 ? 0x88 : 0, out);
 	}
+}
+
+static void unpack_a8(const struct unpu_mm_args *a, uint32_t row, uint32_t b, struct a8_block *out)
+{
+	const struct unpu_layout_info *info = unpu_layout_info(a->layout);
+
+	if (info->packed)
+		unpack_packed(a, info, row, b, out);
+	else
+		unpack_gguf(a, row, b, info->block, out);
 }
 
 /* ---- float blocks ------------------------------------------------------------------------ */
