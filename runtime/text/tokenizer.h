@@ -8,7 +8,7 @@
 struct unpu_tokenizer;
 
 /* Reads tokenizer.* keys; nothing of the gguf is needed afterwards but its bytes. -EINVAL: one line
- * names the key, or the tokenizer or pre-tokenizer that is not supported and lists those that are. */
+ * names the key, or the tokenizer or pre-tokenizer that is not supported and lists the others. */
 int unpu_tokenizer_create(const struct unpu_gguf *gguf, const struct unpu_log *log,
 			  struct unpu_tokenizer **tok);
 void unpu_tokenizer_destroy(struct unpu_tokenizer *tok);
@@ -38,7 +38,8 @@ struct unpu_utf8_stream {
 };
 /* Appends text to what is held and moves all whole characters (and bytes that can never become one,
  * as U+FFFD) to out, which has room for 3 * (length + 3) bytes. Returns the bytes written. */
-size_t unpu_utf8_stream_push(struct unpu_utf8_stream *s, const char *text, size_t length, char *out);
+size_t unpu_utf8_stream_push(struct unpu_utf8_stream *s, const char *text, size_t length,
+			     char *out);
 /* What is held becomes one U+FFFD (3 bytes) or nothing. */
 size_t unpu_utf8_stream_flush(struct unpu_utf8_stream *s, char *out);
 
