@@ -99,6 +99,7 @@ void oracle_row(const struct unpu_tensor *tensor, uint64_t row, double *out)
 
 struct oracle {
 	const struct unpu_arch *arch;
+	oracle_gelu_fn *gelu;
 	size_t n;		/* tokens */
 	double *x;		/* n x hidden: the residual stream */
 	double *y;		/* n x hidden: a normed stream, or what is added to it */
@@ -190,13 +191,18 @@ static void rope(const struct oracle *o, double *head, size_t position)
 	}
 }
 
-static double activate(enum unpu_act act, double x)
+static double gelu_tanh(double x)
 {
-	switch (act) {
+	return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+
+static double activate(const struct oracle *o, double x)
+{
+	switch (o->arch->plan.act) {
 	case UNPU_ACT_SILU:
 		return x / (1 + exp(-x));
 	case UNPU_ACT_GELU:
-		return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+		return o->gelu(x);
 	case UNPU_ACT_RELU:
 		return x > 0 ? x : 0;
 	}
@@ -285,7 +291,6 @@ static void attention(const struct oracle *o, const struct unpu_layer *l)
 static void feed_forward(const struct oracle *o, const struct unpu_layer *l)
 {
 	uint32_t hidden = o->arch->hp.hidden, ffn = o->arch->hp.ffn;
-	enum unpu_act act = o->arch->plan.act;
 	size_t i;
 
 	normalise_all(o, l->ffn_norm, l->ffn_norm_b);
@@ -294,9 +299,9 @@ static void feed_forward(const struct oracle *o, const struct unpu_layer *l)
 		linear(o, l->gate, l->gate_b, o->y, o->gate, ffn);
 	for (i = 0; i < o->n * ffn; i++) {
 		if (l->gate)
-			o->up[i] *= activate(act, o->gate[i]);
+			o->up[i] *= activate(o, o->gate[i]);
 		else
-			o->up[i] = activate(act, o->up[i]);
+			o->up[i] = activate(o, o->up[i]);
 	}
 	linear(o, l->down, l->down_b, o->up, o->y, hidden);
 	add_to_stream(o);
@@ -351,7 +356,8 @@ static int oracle_init(struct oracle *o, const struct unpu_arch *arch, size_t n)
 	return -ENOMEM;
 }
 
-int oracle_logits(const struct unpu_arch *arch, const uint32_t *ids, size_t n, double *logits)
+int oracle_logits_gelu(const struct unpu_arch *arch, const uint32_t *ids, size_t n,
+		       oracle_gelu_fn *gelu, double *logits)
 {
 	struct oracle o;
 	uint32_t i;
@@ -360,6 +366,7 @@ int oracle_logits(const struct unpu_arch *arch, const uint32_t *ids, size_t n, d
 	err = oracle_init(&o, arch, n);
 	if (err)
 		return err;
+	o.gelu = gelu;
 	embed(&o, ids);
 	for (i = 0; i < arch->hp.layers; i++) {
 		attention(&o, &arch->layers[i]);
@@ -369,4 +376,9 @@ int oracle_logits(const struct unpu_arch *arch, const uint32_t *ids, size_t n, d
 	linear(&o, arch->head, NULL, o.y, logits, arch->hp.vocab);
 	oracle_finish(&o);
 	return 0;
+}
+
+int oracle_logits(const struct unpu_arch *arch, const uint32_t *ids, size_t n, double *logits)
+{
+	return oracle_logits_gelu(arch, ids, n, gelu_tanh, logits);
 }

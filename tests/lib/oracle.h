@@ -10,6 +10,10 @@
 
 /* Logits after each of n ids: n x vocab doubles. 0 or -ENOMEM. */
 int oracle_logits(const struct unpu_arch *arch, const uint32_t *ids, size_t n, double *logits);
+/* The same with another GELU than the exact one of the tanh form. */
+typedef double oracle_gelu_fn(double x);
+int oracle_logits_gelu(const struct unpu_arch *arch, const uint32_t *ids, size_t n,
+		       oracle_gelu_fn *gelu, double *logits);
 /* One row of a tensor, dequantised. */
 void oracle_row(const struct unpu_tensor *tensor, uint64_t row, double *out);
 
