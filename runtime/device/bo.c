@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/* Buffers of in-process devices. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "runtime/device/inproc_priv.h"
+#include "uapi/unpu_check.h"
+
+#define HUGE_PAGE	(2u << 20)
+
+static uint64_t page_align(uint64_t size)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	return (size + page - 1) & ~(page - 1);
+}
+
+/*
+ * Zeroed memory. Large buffers begin at a huge page: older kernels leave anonymous mappings
+ * where they fall, and weights read through 4 KiB pages cost a TLB miss a page.
+ */
+static void *map_zeroed(uint64_t size)
+{
+	uint64_t slack = size >= HUGE_PAGE ? HUGE_PAGE : 0;
+	uint64_t skip;
+	uint8_t *ptr;
+
+	if (size + slack > SIZE_MAX / 2)
+		return NULL;
+	ptr = mmap(NULL, size + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (ptr == MAP_FAILED)
+		return NULL;
+	if (!slack)
+		return ptr;
+	skip = -(uintptr_t)ptr & (HUGE_PAGE - 1);
+	if (skip)
+		munmap(ptr, skip);
+	if (skip < slack)
+		munmap(ptr + skip + size, slack - skip);
+	madvise(ptr + skip, size, MADV_HUGEPAGE);
+	return ptr + skip;
+}
+
+static int bo_alloc(struct inproc *dev, struct inproc_bo *bo)
+{
+	const struct unpu_engine_ops *ops = dev->engine->ops;
+	int err;
+
+	if (!ops->bo_alloc) {
+		bo->base.ptr = map_zeroed(bo->base.size);
+		return bo->base.ptr ? 0 : -ENOMEM;
+	}
+	pthread_mutex_lock(&dev->engine_lock);
+	err = ops->bo_alloc(dev->engine, &bo->base);
+	pthread_mutex_unlock(&dev->engine_lock);
+	return err;
+}
+
+static void bo_release(struct inproc *dev, struct inproc_bo *bo)
+{
+	if (bo->base.imported)
+		return;
+	if (!dev->engine->ops->bo_alloc) {
+		munmap(bo->base.ptr, bo->base.size);
+		return;
+	}
+	pthread_mutex_lock(&dev->engine_lock);
+	dev->engine->ops->bo_free(dev->engine, &bo->base);
+	pthread_mutex_unlock(&dev->engine_lock);
+}
+
+/* Takes size from the buffer's heap: -ENOSPC when it is not there. */
+static int heap_charge(struct inproc *dev, uint32_t flags, uint64_t size)
+{
+	bool window = flags & DRM_UNPU_BO_MMAP;
+	__u64 *used = window ? &dev->stats.window_used_bytes : &dev->stats.device_used_bytes;
+	uint64_t heap = window ? dev->info.heap_window_bytes : dev->info.heap_device_bytes;
+	int err = 0;
+
+	inproc_lock(dev);
+	if (size > heap || *used > heap - size)
+		err = -ENOSPC;
+	else
+		*used += size;
+	inproc_unlock(dev);
+	return err;
+}
+
+static void heap_uncharge(struct inproc *dev, const struct inproc_bo *bo)
+{
+	if (bo->base.imported)
+		return;
+	inproc_lock(dev);
+	if (bo->base.flags & DRM_UNPU_BO_MMAP)
+		dev->stats.window_used_bytes -= bo->base.size;
+	else
+		dev->stats.device_used_bytes -= bo->base.size;
+	inproc_unlock(dev);
+}
+
+void inproc_bo_put(struct inproc *dev, struct inproc_bo *bo)
+{
+	if (!bo || atomic_fetch_sub(&bo->base.refs, 1) != 1)
+		return;
+	bo_release(dev, bo);
+	heap_uncharge(dev, bo);
+	free(bo);
+}
+
+static int bo_publish(struct inproc *dev, struct inproc_bo *bo, uint32_t *handle)
+{
+	int err;
+
+	inproc_lock(dev);
+	err = unpu_table_add(&dev->bos, bo, handle);
+	inproc_unlock(dev);
+	if (err)
+		inproc_bo_put(dev, bo);
+	return err;
+}
+
+static int bo_create(struct inproc *dev, uint32_t flags, uint64_t size, uint32_t *handle)
+{
+	struct inproc_bo *bo;
+	int err;
+
+	err = heap_charge(dev, flags, size);
+	if (err)
+		return err;
+	bo = calloc(1, sizeof(*bo));
+	if (bo) {
+		atomic_init(&bo->base.refs, 1);
+		bo->base.flags = flags;
+		bo->base.size = size;
+		err = bo_alloc(dev, bo);
+		if (!err)
+			return bo_publish(dev, bo, handle);
+	}
+	heap_uncharge(dev, &(struct inproc_bo){ .base = { .flags = flags, .size = size } });
+	free(bo);
+	return err ? err : -ENOMEM;
+}
+
+int inproc_bo_create(struct unpu_device *base, struct drm_unpu_bo_create *args)
+{
+	struct inproc *dev = to_inproc(base);
+	uint64_t size;
+	uint32_t handle;
+	int err;
+
+	err = unpu_check_bo_create(args, &dev->info);
+	if (err)
+		return inproc_refuse(dev, "BO_CREATE", err);
+	size = page_align(args->size);
+	err = bo_create(dev, args->flags, size, &handle);
+	if (err)
+		return unpu_fail(&base->log, err, "%s: no room for a buffer of %llu bytes", base->id,
+				 (unsigned long long)size);
+	args->size = size;
+	args->handle = handle;
+	return 0;
+}
+
+int inproc_bo_import(struct unpu_device *base, const void *ptr, uint64_t size, uint32_t *handle)
+{
+	struct inproc *dev = to_inproc(base);
+	struct inproc_bo *bo;
+
+	if (dev->engine->ops->bo_alloc)
+		return -EOPNOTSUPP;
+	if (!ptr || !size || size > dev->info.max_bo_bytes ||
+	    (uintptr_t)ptr & (dev->info.binding_align - 1))
+		return inproc_refuse(dev, "BO_IMPORT", -EINVAL);
+	bo = calloc(1, sizeof(*bo));
+	if (!bo)
+		return inproc_refuse(dev, "BO_IMPORT", -ENOMEM);
+	atomic_init(&bo->base.refs, 1);
+	bo->base.size = size;
+	bo->base.ptr = (void *)ptr;
+	bo->base.imported = 1;
+	return bo_publish(dev, bo, handle);
+}
+
+int inproc_bo_close(struct unpu_device *base, uint32_t handle)
+{
+	struct inproc *dev = to_inproc(base);
+	struct inproc_bo *bo;
+
+	inproc_lock(dev);
+	bo = unpu_table_remove(&dev->bos, handle);
+	inproc_unlock(dev);
+	if (!bo)
+		return inproc_refuse(dev, "GEM_CLOSE", -EINVAL);
+	inproc_bo_put(dev, bo);
+	return 0;
+}
+
+/* There is no node to map from; the number is unique as it is on one. */
+int inproc_bo_mmap_offset(struct unpu_device *base, struct drm_unpu_bo_mmap_offset *args)
+{
+	struct inproc *dev = to_inproc(base);
+	struct inproc_bo *bo;
+	int err;
+
+	err = unpu_check_bo_mmap_offset(args);
+	if (err)
+		return inproc_refuse(dev, "BO_MMAP_OFFSET", err);
+	inproc_lock(dev);
+	bo = unpu_table_get(&dev->bos, args->handle);
+	if (!bo)
+		err = -ENOENT;
+	else if (!(bo->base.flags & DRM_UNPU_BO_MMAP))
+		err = -EINVAL;
+	inproc_unlock(dev);
+	if (err)
+		return inproc_refuse(dev, "BO_MMAP_OFFSET", err);
+	args->offset = (uint64_t)args->handle << 32;
+	return 0;
+}
+
+/* A mapping outlives the handle, as it does on a node: it has its own reference. */
+int inproc_bo_map(struct unpu_device *base, uint32_t handle, void **ptr)
+{
+	struct inproc *dev = to_inproc(base);
+	struct inproc_bo *bo;
+	int err = 0;
+
+	inproc_lock(dev);
+	bo = unpu_table_get(&dev->bos, handle);
+	if (!bo) {
+		err = -ENOENT;
+	} else if (!(bo->base.flags & DRM_UNPU_BO_MMAP)) {
+		err = -EINVAL;
+	} else {
+		atomic_fetch_add(&bo->base.refs, 1);
+		if (!bo->maps++) {
+			bo->next_mapped = dev->mapped;
+			dev->mapped = bo;
+		}
+		*ptr = bo->base.ptr;
+	}
+	inproc_unlock(dev);
+	return err ? inproc_refuse(dev, "mmap", err) : 0;
+}
+
+int inproc_bo_unmap(struct unpu_device *base, uint32_t handle, void *ptr, uint64_t size)
+{
+	struct inproc *dev = to_inproc(base);
+	struct inproc_bo **at, *bo;
+
+	(void)handle;	/* may be closed, or somebody else's by now */
+	inproc_lock(dev);
+	at = &dev->mapped;
+	while (*at && (*at)->base.ptr != ptr)
+		at = &(*at)->next_mapped;
+	bo = *at;
+	if (bo && page_align(size) != bo->base.size)
+		bo = NULL;
+	if (bo && !--bo->maps)
+		*at = bo->next_mapped;
+	inproc_unlock(dev);
+	if (!bo)
+		return inproc_refuse(dev, "munmap", -EINVAL);
+	inproc_bo_put(dev, bo);
+	return 0;
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Jobs of in-process devices on their way. There is no scheduler thread: who waits runs what is
+ * queued, one repeat of one program at a time, until what it waits for has signalled.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <time.h>
+
+#include "runtime/device/inproc_priv.h"
+
+/* A priority gets at least this part of the time of those above it: 1/16 of all. */
+#define SHARE	15
+
+uint64_t inproc_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline_ns)
+{
+	/* Half the range of a 32-bit time_t is enough to come round and look again. */
+	uint64_t most = 1u << 30;
+	uint64_t seconds = deadline_ns / 1000000000u;
+	struct timespec end = {
+		.tv_sec = (time_t)(seconds < most ? seconds : most),
+		.tv_nsec = (long)(deadline_ns % 1000000000u),
+	};
+
+	if (deadline_ns == INPROC_NEVER)
+		pthread_cond_wait(cond, lock);
+	else
+		pthread_cond_timedwait(cond, lock, &end);
+}
+
+/* ---- the guard ----------------------------------------------------------------------------- */
+
+static void *guard(void *arg)
+{
+	struct inproc *dev = arg;
+
+	inproc_lock(dev);
+	while (!dev->guard_stop) {
+		if (dev->running && dev->run_ends <= inproc_now()) {
+			atomic_store(&dev->running->cancel, INPROC_TIMED_OUT);
+			dev->run_ends = INPROC_NEVER;
+		}
+		dev->guard_wakes = dev->run_ends;
+		wait_until(&dev->guard_kick, &dev->lock, dev->guard_wakes);
+	}
+	pthread_mutex_unlock(&dev->lock);
+	return NULL;
+}
+
+int inproc_guard_start(struct inproc *dev)
+{
+	sigset_t all, old;
+	int err;
+
+	if (dev->guard_started)
+		return 0;
+	/* The process's signals are for the threads of its program. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	err = pthread_create(&dev->guard, NULL, guard, dev);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	dev->guard_started = !err;
+	return err ? -ENOMEM : 0;
+}
+
+void inproc_guard_stop(struct inproc *dev)
+{
+	if (!dev->guard_started)
+		return;
+	inproc_lock(dev);
+	dev->guard_stop = true;
+	pthread_cond_signal(&dev->guard_kick);
+	pthread_mutex_unlock(&dev->lock);
+	pthread_join(dev->guard, NULL);
+}
+
+/*
+ * The run that begins has until `ends`. The guard is not woken for each run: it sleeps on to the
+ * end it knows and then looks again.
+ */
+static void guard_set(struct inproc *dev, uint64_t ends)
+{
+	dev->run_ends = ends;
+	if (ends < dev->guard_wakes)
+		pthread_cond_signal(&dev->guard_kick);
+}
+
+/* ---- what runs next ------------------------------------------------------------------------ */
+
+static bool ctx_ready(const struct inproc_ctx *ctx)
+{
+	const struct inproc_job *job = ctx->head;
+	uint32_t i;
+
+	if (!job)
+		return false;
+	for (i = 0; i < job->num_waits; i++)
+		if (!unpu_wait_ready(&job->waits[i]))
+			return false;
+	return true;
+}
+
+/* Of equals, the one whose last turn is longest ago. */
+static void pick_per_priority(const struct inproc *dev, struct inproc_ctx **best)
+{
+	struct inproc_ctx *ctx;
+
+	for (ctx = dev->all_ctxs; ctx; ctx = ctx->next)
+		if (ctx_ready(ctx) &&
+		    (!best[ctx->priority] || ctx->turn < best[ctx->priority]->turn))
+			best[ctx->priority] = ctx;
+}
+
+/* The highest priority, unless a lower one has not had its share. */
+static int pick_priority(const struct inproc *dev, struct inproc_ctx *const *best)
+{
+	int priority, highest = -1;
+
+	for (priority = DRM_UNPU_PRIORITY_LOW; priority <= DRM_UNPU_PRIORITY_HIGH; priority++)
+		if (best[priority])
+			highest = priority;
+	for (priority = DRM_UNPU_PRIORITY_LOW; priority < highest; priority++)
+		if (best[priority] && dev->owed_ns[priority] > 0)
+			return priority;
+	return highest;
+}
+
+/* Time that a ready priority had to leave to one above it is owed to it, and paid back by its own. */
+static void settle(struct inproc *dev, struct inproc_ctx *const *best, uint32_t ran, uint64_t ns)
+{
+	uint32_t priority;
+	bool above = false;
+
+	for (priority = 0; priority < ran; priority++)
+		if (best[priority])
+			dev->owed_ns[priority] += (int64_t)ns;
+	for (priority = ran + 1; priority <= DRM_UNPU_PRIORITY_HIGH; priority++)
+		if (best[priority])
+			above = true;
+	if (above)
+		dev->owed_ns[ran] -= SHARE * (int64_t)ns;
+}
+
+/* ---- one repeat ---------------------------------------------------------------------------- */
+
+static void job_start(struct inproc_job *job, uint64_t now)
+{
+	if (job->started)
+		return;
+	job->started = true;
+	job->ctx->queued_ns += now - job->submit_ns;
+}
+
+/* Progress: true when the job is at its end. */
+static bool job_advance(struct inproc_job *job)
+{
+	if (++job->repeat < job->runs[job->run].repeat)
+		return false;
+	job->repeat = 0;
+	return ++job->run == job->num_runs;
+}
+
+static void device_lost(struct inproc *dev)
+{
+	struct inproc_ctx *ctx, *next;
+
+	dev->stats.resets++;
+	dev->stats.epoch++;
+	for (ctx = dev->all_ctxs; ctx; ctx = next) {
+		ctx->refs++;
+		ctx->state = DRM_UNPU_CTX_LOST;
+		inproc_ctx_cancel(dev, ctx, -ENODEV, -ENODEV);
+		next = ctx->next;
+		inproc_ctx_put(dev, ctx);
+	}
+}
+
+static void run_failed(struct inproc *dev, struct inproc_ctx *ctx, int err)
+{
+	if (err == -ENODEV) {
+		device_lost(dev);
+		return;
+	}
+	if (err != -ECANCELED)
+		ctx->state = DRM_UNPU_CTX_GUILTY;
+	inproc_ctx_cancel(dev, ctx, err, -ECANCELED);
+}
+
+/* The engine's answer, unless it was told to end: then the reason for that. */
+static int run_verdict(const struct inproc_ctx *ctx, int err)
+{
+	switch (atomic_load(&ctx->cancel)) {
+	case INPROC_DESTROYED:
+		return -ECANCELED;
+	case INPROC_TIMED_OUT:
+		return -ETIME;
+	}
+	return err == -ECANCELED ? -EIO : err;
+}
+
+/* One repeat of the context's oldest job, the engine running without the lock; its nanoseconds. */
+static uint64_t run_repeat(struct inproc *dev, struct inproc_ctx *ctx)
+{
+	struct inproc_job *job = ctx->head;
+	struct unpu_program *program = &job->runs[job->run].program->base;
+	uint64_t begin = inproc_now();
+	uint64_t left = job->limit_ns - job->busy_ns;
+	uint64_t ns;
+	int err;
+
+	dev->running = ctx;
+	guard_set(dev, begin + (left < ctx->timeout_ns ? left : ctx->timeout_ns));
+	pthread_mutex_unlock(&dev->lock);
+	err = dev->engine->ops->run(dev->engine, program, &ctx->cancel);
+	inproc_lock(dev);
+	ns = inproc_now() - begin;
+	dev->running = NULL;
+	dev->run_ends = INPROC_NEVER;
+	job->busy_ns += ns;
+	ctx->busy_ns += ns;
+	dev->stats.busy_ns += ns;
+	err = run_verdict(ctx, err);
+	if (err)
+		run_failed(dev, ctx, err);
+	else if (job_advance(job))
+		inproc_job_end(dev, ctx, 0);
+	else if (job->busy_ns >= job->limit_ns)
+		run_failed(dev, ctx, -ETIME);
+	return ns;
+}
+
+static bool job_stopped(const struct inproc_job *job)
+{
+	_Atomic uint32_t *stop = job->runs[job->run].program->base.stop;
+
+	return stop && atomic_load(stop);
+}
+
+/* Something of what is ready; false when nothing is. */
+static bool run_some(struct inproc *dev)
+{
+	struct inproc_ctx *best[DRM_UNPU_PRIORITY_HIGH + 1] = { NULL };
+	struct inproc_ctx *ctx;
+	int priority;
+
+	pick_per_priority(dev, best);
+	priority = pick_priority(dev, best);
+	if (priority < 0)
+		return false;
+	ctx = best[priority];
+	job_start(ctx->head, inproc_now());
+	if (job_stopped(ctx->head)) {
+		inproc_job_end(dev, ctx, 0);
+		return true;
+	}
+	ctx->refs++;
+	ctx->turn = ++dev->turns;
+	settle(dev, best, (uint32_t)priority, run_repeat(dev, ctx));
+	inproc_ctx_put(dev, ctx);
+	/* Who waits may take over now. */
+	pthread_cond_broadcast(&dev->changed);
+	return true;
+}
+
+/* ---- waiting ------------------------------------------------------------------------------- */
+
+int inproc_syncobj_create(struct unpu_device *base, uint32_t *handle)
+{
+	struct inproc *dev = to_inproc(base);
+	struct unpu_syncobj *obj = unpu_syncobj_create();
+	int err;
+
+	if (!obj)
+		return inproc_refuse(dev, "SYNCOBJ_CREATE", -ENOMEM);
+	inproc_lock(dev);
+	err = unpu_table_add(&dev->syncobjs, obj, handle);
+	if (err)
+		unpu_syncobj_put(obj);
+	inproc_unlock(dev);
+	return err ? inproc_refuse(dev, "SYNCOBJ_CREATE", err) : 0;
+}
+
+int inproc_syncobj_destroy(struct unpu_device *base, uint32_t handle)
+{
+	struct inproc *dev = to_inproc(base);
+	struct unpu_syncobj *obj;
+
+	inproc_lock(dev);
+	obj = unpu_table_remove(&dev->syncobjs, handle);
+	unpu_syncobj_put(obj);
+	inproc_unlock(dev);
+	return obj ? 0 : inproc_refuse(dev, "SYNCOBJ_DESTROY", -EINVAL);
+}
+
+/* Runs jobs, or sleeps while another thread does, until the wait is over. */
+static int wait_and_run(struct inproc *dev, const struct unpu_wait *wait, uint64_t deadline_ns)
+{
+	while (!unpu_wait_ready(wait)) {
+		if (deadline_ns != INPROC_NEVER && inproc_now() >= deadline_ns)
+			return -ETIME;
+		if (!dev->running && !dev->closing && run_some(dev))
+			continue;
+		if (dev->dead) {
+			inproc_unlock(dev);
+			inproc_lock(dev);
+			continue;
+		}
+		wait_until(&dev->changed, &dev->lock, deadline_ns);
+	}
+	return 0;
+}
+
+int inproc_syncobj_wait(struct unpu_device *base, uint32_t handle, uint64_t point,
+			uint64_t deadline_ns)
+{
+	struct inproc *dev = to_inproc(base);
+	struct unpu_syncobj *obj;
+	struct unpu_wait wait;
+	int err = -ENOENT;
+
+	inproc_lock(dev);
+	obj = unpu_table_get(&dev->syncobjs, handle);
+	if (obj)
+		err = unpu_wait_init(&wait, obj, point);
+	if (!err) {
+		dev->waiters++;
+		err = wait_and_run(dev, &wait, deadline_ns);
+		unpu_wait_finish(&wait);
+		if (!--dev->waiters)
+			pthread_cond_broadcast(&dev->changed);
+	}
+	inproc_unlock(dev);
+	return err && err != -ETIME ? inproc_refuse(dev, "SYNCOBJ_WAIT", err) : err;
+}
