@@ -113,7 +113,7 @@ int unpu_model_tensor(const struct unpu_model *model, uint32_t i, struct unpu_te
 /* ---- tokens ----------------------------------------------------------------------------- */
 
 #define UNPU_TOKENIZE_ADD_SPECIAL	(1u << 0)	/* BOS and EOS as the model says */
-#define UNPU_TOKENIZE_PARSE_SPECIAL	(1u << 1)	/* special tokens in the text count as such */
+#define UNPU_TOKENIZE_PARSE_SPECIAL	(1u << 1)	/* special tokens in the text count */
 
 /*
  * Text to ids. Returns how many there are; the first max of them are written to ids (which may be
@@ -139,7 +139,7 @@ enum unpu_kv { UNPU_KV_DEFAULT = 0, UNPU_KV_F16, UNPU_KV_F32 };
 
 struct unpu_session_params {
 	size_t size;
-	uint32_t context;	/* tokens; 0: min(model's, 2048, KV within a quarter of free memory) */
+	uint32_t context;	/* tokens; 0: min(model's, 2048, KV in a quarter of free memory) */
 	enum unpu_kv kv;	/* default f16 */
 	uint32_t batch;		/* prompt rows at once, 0: the device's choice */
 	float temperature;	/* 0: greedy */

@@ -6,7 +6,8 @@
 #define FLOATS(__name, __bits) \
 	{ .name = __name, .panel = 16, .bits = __bits, .packed = 1 }
 #define QUANTS(__name, __panel, __bits) \
-	{ .name = __name, .panel = __panel, .bits = __bits, .scales = 1, .packed = 1, .quantised = 1 }
+	{ .name = __name, .panel = __panel, .bits = __bits, .scales = 1, .packed = 1, \
+	  .quantised = 1 }
 
 static const struct unpu_layout_info layouts[DRM_UNPU_LAYOUT_COUNT] = {
 	[DRM_UNPU_LAYOUT_GGUF_F32] = GGUF("gguf-f32", 32, 128, 0),

@@ -4,8 +4,8 @@
  * the check of meaning on every device, the twins and the tests.
  *
  * A shader is created from its name and its specialization words (`struct unpu_<shader>_spec`, all
- * 32-bit words); a dispatch adds constants (`struct unpu_<shader>_const`, mostly empty), bindings in
- * the order of `enum unpu_<shader>_binding` and a grid.
+ * 32-bit words); a dispatch adds constants (`struct unpu_<shader>_const`, mostly empty), bindings
+ * in the order of `enum unpu_<shader>_binding` and a grid.
  *
  * Buffers between dispatches, all f32; H = pad32(hidden), D = head_dim, C = cells:
  *
@@ -16,7 +16,7 @@
  *            [rows][C / 64][heads]{max, sum}; C / 64 whatever the context bucket
  *   h        [rows][pad32(ffn)]
  *   logits   [logit_rows][vocab]
- *   maxima   [logit_rows][pad32(vocab) / 32]{f32 max (NaN when a logit of the group is NaN), u32 id}
+ *   maxima   [logit_rows][pad32(vocab) / 32]{f32 max (NaN: a logit of the group is NaN), u32 id}
  *   history  [slots][C] u32: the token at each cell
  *   rope     [positions][rope_dims / 2]{cos, sin}
  *   positions (learned) [positions][H]
@@ -45,7 +45,7 @@ struct unpu_state_header {
 };
 
 #define UNPU_ROW_LOGITS		(1u << 0)	/* `head` writes logits[out] */
-#define UNPU_ROW_SAMPLE		(1u << 1)	/* `sample` chooses the next token from logits[out] */
+#define UNPU_ROW_SAMPLE		(1u << 1)	/* `sample` takes the next token from logits[out] */
 
 struct unpu_state_row {
 	__u32 token;
@@ -98,7 +98,8 @@ static inline __u64 unpu_state_bytes(__u32 rows, __u32 slots)
 /* ---- constants -------------------------------------------------------------------------- */
 
 enum unpu_norm { UNPU_NORM_RMS = 0, UNPU_NORM_LAYER };
-enum unpu_rope { UNPU_ROPE_NONE = 0, UNPU_ROPE_PAIRS, UNPU_ROPE_HALVES };	/* (2i,2i+1), (i,i+n/2) */
+/* PAIRS: (2i, 2i + 1), HALVES: (i, i + n/2) */
+enum unpu_rope { UNPU_ROPE_NONE = 0, UNPU_ROPE_PAIRS, UNPU_ROPE_HALVES };
 enum unpu_act { UNPU_ACT_SILU = 0, UNPU_ACT_GELU, UNPU_ACT_RELU };	/* GELU: the tanh form */
 
 #define UNPU_FLAG_NORM_BIAS	(1u << 0)
@@ -210,9 +211,9 @@ enum unpu_head_binding {
 
 /*
  * For each live row with UNPU_ROW_SAMPLE, in order: choose a token from logits[out]. Not the end of
- * the text and not a full context: write it to history[slot][cell + 1] and leave the row, advanced by
- * one (token, position, cell; out and flags kept), among the first rows with its embedding in x. All
- * other rows are dropped; rows_live is what is left. An end-of-text token is written to history
+ * the text and not a full context: write it to history[slot][cell + 1] and leave the row, advanced
+ * by one (token, position, cell; out and flags kept), among the first rows with its embedding in x.
+ * All other rows are dropped; rows_live is what is left. An end-of-text token is written to history
  * as well (when a cell is left). No row left: stop is set. Grid: 1.
  */
 struct unpu_sample_spec {

@@ -11,7 +11,7 @@
 
 /* What one layer of an architecture does. */
 struct unpu_layer_plan {
-	enum unpu_norm norm;		/* before attention and before the ffn, applied by the reader */
+	enum unpu_norm norm;		/* before attention and the ffn, applied by the reader */
 	bool norm_bias;
 	bool fused_qkv;			/* the file has one attn_qkv tensor, rows q, k, v */
 	bool qk_norm;

@@ -9,7 +9,8 @@
 struct tiny_params {
 	const char *arch;	/* "llama", "qwen2", "qwen3", "gpt2" */
 	uint32_t type;		/* enum unpu_type of the matrices */
-	uint32_t hidden, ffn, layers, heads, kv_heads, head_dim, vocab, context;	/* 0: a default */
+	/* 0: a default */
+	uint32_t hidden, ffn, layers, heads, kv_heads, head_dim, vocab, context;
 	int tied;		/* -1: as the architecture has it */
 	uint64_t seed;
 	const char *tokenizer;	/* "spm" (byte fallback) or "bpe"; NULL: spm, gpt2: bpe */

@@ -4,8 +4,8 @@
  * highest that the machine has and UNPU_CPUMASK allows. Each type is declared once, here; plain C,
  * x86/ and arm/ implement it under the same stem (mm, quantize, norm, act, attn).
  *
- * Purity: a result depends on the operands of its own row and token, never on `tokens`, on where the
- * range is cut or on alignment.
+ * Purity: a result depends on the operands of its own row and token, never on `tokens`, on where
+ * the range is cut or on alignment.
  */
 #ifndef UNPU_CPU_OPS_H
 #define UNPU_CPU_OPS_H
@@ -23,9 +23,10 @@
  * Class f32 reads x, ldx floats apart: partial sums over k % 4, each by fma in order of k, then
  * (s0 + s1) + (s2 + s3); a quantised weight is q * d as one f32 first.
  *
- * Class a8 reads q (int8 in [-127, 127]), d and sum, one of each per 32 k, pad32(k) and pad32(k) / 32
- * elements apart per token. Over blocks in order: acc = fma((float)isum, dw * da, acc), isum the
- * exact integer sum of the block, dw the f16 scale as f32. Equal to the bit on all instruction sets.
+ * Class a8 reads q (int8 in [-127, 127]), d and sum, one of each per 32 k, pad32(k) and
+ * pad32(k) / 32 elements apart per token. Over blocks in order:
+ * acc = fma((float)isum, dw * da, acc), isum the exact integer sum of the block, dw the f16 scale
+ * as f32. Equal to the bit on all instruction sets.
  */
 struct unpu_mm_args {
 	uint32_t layout;
@@ -45,12 +46,13 @@ struct unpu_mm_args {
 typedef void unpu_mm_fn(const struct unpu_mm_args *args);
 
 /*
- * k (a multiple of 32) floats to int8: m = max |x| of 32; d = m / 127, q = rint(x * (127 / m)), ties
- * to even; m < 1e-30: d = 0, q = 0; a value not finite in the block: d = NaN, q = 0. sum = of the q.
+ * k (a multiple of 32) floats to int8: m = max |x| of 32; d = m / 127, q = rint(x * (127 / m)),
+ * ties to even; m < 1e-30: d = 0, q = 0; a value not finite in the block: d = NaN, q = 0. sum = of
+ * the q.
  */
 typedef void unpu_quantize_fn(const float *x, uint32_t k, int8_t *q, float *d, int32_t *sum);
 
-/* y = norm(x) * weight + bias (bias may be NULL); n true elements, y[n..pad32(n)) = 0. y may be x. */
+/* y = norm(x) * weight + bias (may be NULL); n true elements, y[n..pad32(n)) = 0. y may be x. */
 typedef void unpu_norm_fn(const float *x, const float *weight, const float *bias, uint32_t n,
 			  float eps, float *y);
 
@@ -79,13 +81,13 @@ struct unpu_attn_args {
 typedef void unpu_attn_fn(const struct unpu_attn_args *args);
 
 /*
- * One head: merge `chunks` partials in order. o: head_dim floats, ldo apart per chunk; ms: 2 floats,
- * ldms apart. out = sum(o_c * exp(m_c - m)) / sum(s_c * exp(m_c - m)).
+ * One head: merge `chunks` partials in order. o: head_dim floats, ldo apart per chunk; ms: 2
+ * floats, ldms apart. out = sum(o_c * exp(m_c - m)) / sum(s_c * exp(m_c - m)).
  */
 typedef void unpu_merge_fn(const float *o, uint64_t ldo, const float *ms, uint64_t ldms,
 			   uint32_t chunks, uint32_t head_dim, float *out);
 
-/* Largest of n (a multiple of 8, > 0) logits and where; NaN when any is NaN. The first of equals. */
+/* Largest of n (a multiple of 8, > 0) logits and where; NaN when any is. The first of equals. */
 typedef void unpu_max_fn(const float *x, uint32_t n, float *max, uint32_t *at);
 
 #define UNPU_CPU_MASK_C			0u
