@@ -225,18 +225,17 @@ static int push_pair(const struct unpu_bpe *bpe, struct unpu_merge_work *work, u
 	rank = *find_slot(bpe, symbol->id, right);
 	if (rank == UINT32_MAX)
 		return 0;
-	return unpu_merge_queue_push(&work->queue,
-				     (struct unpu_merge){ .key = rank, .left = left });
+	return unpu_merge_queue_push(&work->queue, rank, left);
 }
 
 static int merge_all(const struct unpu_bpe *bpe, struct unpu_merge_work *work)
 {
-	struct unpu_merge item;
+	uint32_t rank, at;
 	int err = 0;
 
-	while (!err && unpu_merge_queue_pop(&work->queue, &item)) {
-		const struct unpu_bpe_rule *rule = &bpe->rules[item.key];
-		struct unpu_symbol *left = &work->symbols[item.left];
+	while (!err && unpu_merge_queue_pop(&work->queue, &rank, &at)) {
+		const struct unpu_bpe_rule *rule = &bpe->rules[rank];
+		struct unpu_symbol *left = &work->symbols[at];
 		struct unpu_symbol *right;
 
 		if (left->id != rule->left || left->next == UNPU_SYMBOL_NONE)
@@ -246,10 +245,10 @@ static int merge_all(const struct unpu_bpe *bpe, struct unpu_merge_work *work)
 			continue;
 		right->id = UNPU_NO_TOKEN;
 		left->id = rule->merged;
-		unpu_merge_work_join(work, item.left);
+		unpu_merge_work_join(work, at);
 		err = push_pair(bpe, work, left->prev);
 		if (!err)
-			err = push_pair(bpe, work, item.left);
+			err = push_pair(bpe, work, at);
 	}
 	return err;
 }

@@ -10,14 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct unpu_merge {
-	uint32_t key;
-	uint32_t left;		/* symbol */
-	uint32_t value;		/* the caller's */
-};
-
 struct unpu_merge_queue {
-	struct unpu_merge *items;
+	uint64_t *items;	/* key << 32 | symbol that merges with the one after it */
 	size_t num, room;
 };
 
@@ -47,9 +41,9 @@ void unpu_merge_work_link(struct unpu_merge_work *work);
 /* The symbol after left becomes part of it. */
 void unpu_merge_work_join(struct unpu_merge_work *work, uint32_t left);
 
-int unpu_merge_queue_push(struct unpu_merge_queue *queue, struct unpu_merge item);
+int unpu_merge_queue_push(struct unpu_merge_queue *queue, uint32_t key, uint32_t left);
 /* 0 when empty. */
-int unpu_merge_queue_pop(struct unpu_merge_queue *queue, struct unpu_merge *item);
+int unpu_merge_queue_pop(struct unpu_merge_queue *queue, uint32_t *key, uint32_t *left);
 
 /* Where ids go: all are counted, the first max are kept. */
 struct unpu_ids {

@@ -94,45 +94,49 @@ static uint32_t find_token(const struct unpu_spm *spm, const char *text, size_t 
 	}
 }
 
-/* symbol->id is a length here. A candidate holds while its two symbols still span its token. */
+/* The token that a symbol and the one after it make; symbol->id is a length here. */
+static uint32_t find_pair(const struct unpu_spm *spm, const struct unpu_merge_work *work,
+			  const char *text, uint32_t left)
+{
+	const struct unpu_symbol *symbol = &work->symbols[left];
+
+	if (symbol->id == 0 || symbol->next == UNPU_SYMBOL_NONE)
+		return UNPU_NO_TOKEN;
+	return find_token(spm, text + symbol->at, symbol->id + work->symbols[symbol->next].id);
+}
+
 static int push_pair(const struct unpu_spm *spm, struct unpu_merge_work *work, const char *text,
 		     uint32_t left)
 {
-	const struct unpu_symbol *symbol;
-	uint32_t id;
+	uint32_t id = UNPU_NO_TOKEN;
 
-	if (left == UNPU_SYMBOL_NONE)
-		return 0;
-	symbol = &work->symbols[left];
-	if (symbol->next == UNPU_SYMBOL_NONE)
-		return 0;
-	id = find_token(spm, text + symbol->at, symbol->id + work->symbols[symbol->next].id);
+	if (left != UNPU_SYMBOL_NONE)
+		id = find_pair(spm, work, text, left);
 	if (id == UNPU_NO_TOKEN)
 		return 0;
-	return unpu_merge_queue_push(&work->queue, (struct unpu_merge){
-		.key = score_key(spm, id), .left = left, .value = id });
+	return unpu_merge_queue_push(&work->queue, score_key(spm, id), left);
 }
 
+/* A candidate holds while its two symbols make a token of that score, be it another one. */
 static int merge_all(const struct unpu_spm *spm, struct unpu_merge_work *work, const char *text)
 {
-	struct unpu_merge item;
+	uint32_t key, at, id;
 	int err = 0;
 
-	while (!err && unpu_merge_queue_pop(&work->queue, &item)) {
-		struct unpu_symbol *left = &work->symbols[item.left];
+	while (!err && unpu_merge_queue_pop(&work->queue, &key, &at)) {
+		struct unpu_symbol *left = &work->symbols[at];
 		struct unpu_symbol *right;
 
-		if (left->id == 0 || left->next == UNPU_SYMBOL_NONE)
+		id = find_pair(spm, work, text, at);
+		if (id == UNPU_NO_TOKEN || score_key(spm, id) != key)
 			continue;
 		right = &work->symbols[left->next];
-		if (left->id + right->id != spm->vocab->tokens[item.value].length)
-			continue;
 		left->id += right->id;
 		right->id = 0;
-		unpu_merge_work_join(work, item.left);
+		unpu_merge_work_join(work, at);
 		err = push_pair(spm, work, text, left->prev);
 		if (!err)
-			err = push_pair(spm, work, text, item.left);
+			err = push_pair(spm, work, text, at);
 	}
 	return err;
 }
