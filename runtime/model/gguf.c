@@ -133,7 +133,7 @@ struct unpu_str_text unpu_str_text(struct unpu_str str)
 
 bool unpu_str_is(struct unpu_str str, const char *text)
 {
-	return strlen(text) == str.len && !memcmp(str.ptr, text, str.len);
+	return strlen(text) == str.len && (!str.len || !memcmp(str.ptr, text, str.len));
 }
 
 static int str_compare(struct unpu_str a, struct unpu_str b)
