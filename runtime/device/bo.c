@@ -157,8 +157,8 @@ int inproc_bo_create(struct unpu_device *base, struct drm_unpu_bo_create *args)
 	size = page_align(args->size);
 	err = bo_create(dev, args->flags, size, &handle);
 	if (err)
-		return unpu_fail(&base->log, err, "%s: no room for a buffer of %llu bytes", base->id,
-				 (unsigned long long)size);
+		return unpu_fail(&base->log, err, "%s: no room for a buffer of %llu bytes",
+				 base->id, (unsigned long long)size);
 	args->size = size;
 	args->handle = handle;
 	return 0;

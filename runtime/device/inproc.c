@@ -119,7 +119,7 @@ static int inproc_dev_query(struct unpu_device *base, struct drm_unpu_dev_query 
 
 /* ---- end ----------------------------------------------------------------------------------- */
 
-/* Everything that runs or waits comes to an end; what is asked for later is the caller's mistake. */
+/* Everything that runs or waits comes to an end; later calls are the caller's mistake. */
 static void cancel_all(struct inproc *dev)
 {
 	struct inproc_ctx *ctx;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Inside the frame of in-process devices, cut by object: bo.c, program.c (with shaders), ctx.c (with
- * submission), run.c (jobs on their way, waiting) and inproc.c (the device).
+ * Inside the frame of in-process devices, cut by object: bo.c, program.c (with shaders), ctx.c
+ * (with submission), run.c (jobs on their way, waiting) and inproc.c (the device).
  */
 #ifndef UNPU_INPROC_PRIV_H
 #define UNPU_INPROC_PRIV_H
@@ -81,9 +81,9 @@ struct inproc_ctx {
 /*
  * Locks. `lock` guards everything here, tables and syncobjs included, and is never held over a call
  * of the engine. `engine_lock` makes the engine's calls but run() one at a time and is taken with
- * `lock` not held; `lock` may be taken inside it. run() is called with neither, by the one thread that
- * set `running`. References of buffers and shaders are atomic, those of programs and contexts
- * change under `lock`.
+ * `lock` not held; neither is taken inside the other. run() is called with neither, by the one
+ * thread that set `running`. References of buffers and shaders are atomic, those of programs,
+ * contexts and jobs change under `lock`.
  */
 struct inproc {
 	struct unpu_device base;	/* first: an op gets its address */

@@ -302,15 +302,15 @@ static int draft_check_meaning(struct inproc *dev, struct draft *draft, uint32_t
 				 "%s: program refused: dispatch %u (%s): bindings or constants",
 				 dev->base.id, i, info->name);
 	if (memcmp(need.grid, from->grid, sizeof(need.grid)))
-		return unpu_fail(log, -EINVAL,
-				 "%s: program refused: dispatch %u (%s): grid %u,%u,%u is not %u,%u,%u",
+		return unpu_fail(log, -EINVAL, "%s: program refused: dispatch %u (%s): "
+				 "grid %u,%u,%u is not %u,%u,%u",
 				 dev->base.id, i, info->name, from->grid[0], from->grid[1],
 				 from->grid[2], need.grid[0], need.grid[1], need.grid[2]);
 	for (b = 0; b < info->num_bindings; b++) {
 		why = bind(draft, info, &need, from->first_binding, b, &to->bindings[b]);
 		if (why)
-			return unpu_fail(log, -EINVAL,
-					 "%s: program refused: dispatch %u (%s): binding %u %s, needs %llu bytes",
+			return unpu_fail(log, -EINVAL, "%s: program refused: dispatch %u (%s): "
+					 "binding %u %s, needs %llu bytes",
 					 dev->base.id, i, info->name, b, why,
 					 (unsigned long long)need.bytes[b]);
 	}

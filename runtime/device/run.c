@@ -133,7 +133,7 @@ static int pick_priority(const struct inproc *dev, struct inproc_ctx *const *bes
 	return highest;
 }
 
-/* Time that a ready priority had to leave to one above it is owed to it, and paid back by its own. */
+/* Time that a ready priority leaves to those above is owed to it; its own turns pay it back. */
 static void settle(struct inproc *dev, struct inproc_ctx *const *best, uint32_t ran, uint64_t ns)
 {
 	uint32_t priority;

@@ -91,8 +91,8 @@ void unpu_point_add(struct unpu_point *point, struct unpu_syncobj *obj, uint64_t
 }
 
 /*
- * A point counts when all below it have signalled: a job that ends early stays in the list until the
- * jobs before it end. Dropping a fence may free the point's memory, so it comes last.
+ * A point counts when all below it have signalled: a job that ends early stays in the list until
+ * the jobs before it end. Dropping a fence may free the point's memory, so it comes last.
  */
 void unpu_point_signal(struct unpu_point *point)
 {
