@@ -20,8 +20,8 @@ NEON_INLINE int is_k16(enum order order)
 }
 
 /*
- * 16 of the 128 quants of 4 rows and 32 k (w: their first byte). K16: row i / 2, k 16 * (i % 2) on;
- * K4: 4 rows, 4 k from 4 * i on.
+ * 16 of the 128 quants of 4 rows and 32 k (w: their first byte). K16: row i / 2, k 16 * (i % 2)
+ * on; K4: 4 rows, 4 k from 4 * i on.
  */
 NEON_INLINE int8x16_t quants(const int8_t *w, int i, enum order order)
 {

@@ -3,9 +3,9 @@
 #include "runtime/device/cpu/arm/mm_panel8.h"
 
 /*
- * One row of a block: low k = 0..15, high k = 16..31. Each of the 8 lanes sums 4 products, a row all
- * 32: the largest sum is 32 * 8 * 127 = 32512 in size, as q is never -128, and so is every part of
- * it: int16 holds it, and the adds across lanes as well.
+ * One row of a block: low k = 0..15, high k = 16..31. Each of the 8 lanes sums 4 products, a row
+ * all 32: the largest sum is 32 * 8 * 127 = 32512 in size, as q is never -128, and so is every part
+ * of it: int16 holds it, and the adds across lanes as well.
  */
 NEON_INLINE int16x8_t q4_dot(int8x16_t low, int8x16_t high, const int8x16_t x[2])
 {
