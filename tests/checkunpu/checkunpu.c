@@ -26,6 +26,7 @@ static const struct {
 	{ "attn", check_attn },
 	{ "merge", check_merge },
 	{ "max", check_max },
+	{ "shader", check_shader },
 };
 
 #define NUM_FAMILIES	(sizeof(families) / sizeof(families[0]))

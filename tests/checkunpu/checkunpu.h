@@ -22,7 +22,8 @@ struct check_level {
 
 typedef void check_family_fn(const struct check_level *level);
 
-check_family_fn check_mm, check_quantize, check_norm, check_act, check_attn, check_merge, check_max;
+check_family_fn check_mm, check_quantize, check_norm, check_act, check_attn, check_merge, check_max,
+	check_shader;
 
 /* ---- one function ------------------------------------------------------------------------- */
 
