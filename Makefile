@@ -131,7 +131,8 @@ testlib_src := $(filter-out $(mk_src),$(wildcard tests/lib/*.c))
 check_src := $(wildcard tests/checkunpu/*.c)
 unit_src := $(wildcard tests/unit/*.c)
 fuzz_src := $(wildcard tests/fuzz/*.c)
-bench_src := $(wildcard tests/bench/*.c)
+# tests/bench/insncount.c is a plugin for qemu, which insns.sh builds.
+bench_src := $(filter-out tests/bench/insncount.c,$(wildcard tests/bench/*.c))
 
 obj = $(patsubst %.c,$(O)/%.o,$(1))
 bin = $(patsubst %.c,$(O)/%,$(1))
