@@ -81,7 +81,7 @@ static void check_not_finite(const struct check_level *level, struct problem *p)
 	fill(p, 0);
 	p->o[c * p->ldo + p->dim - 1] = INFINITY;
 	call(level, p);
-	if (!isinf(p->out[p->dim - 1]))
+	if (isfinite(p->out[p->dim - 1]))
 		check_fail("an infinity in chunk %u of %u became %g", c, p->chunks,
 			   p->out[p->dim - 1]);
 }
