@@ -20,7 +20,7 @@ struct unpu_fence {
 
 struct unpu_syncobj;
 
-/* A fence at a point of a timeline. The memory is the job's; the reference on the fence keeps it. */
+/* A fence at a point of a timeline. The memory is the job's, kept by the reference on the fence. */
 struct unpu_point {
 	struct unpu_point *next;
 	struct unpu_syncobj *obj;
