@@ -24,8 +24,9 @@ static void compare_chunk(const struct shader *sh, uint32_t i, uint32_t h, uint3
 	uint32_t d = s->head_dim, first = chunk * 64, chunks = s->cells / 64;
 	uint32_t n = row->cell + 1 - first < 64 ? row->cell + 1 - first : 64;
 	const float *q = shader_floats(sh, UNPU_ATTN_Q) + (i * s->heads + h) * d;
-	size_t kv = ((size_t)h / (s->heads / s->kv_heads) * s->slots + row->slot) * s->cells + first;
-	size_t v = (size_t)s->kv_heads * s->slots * s->cells, at = (i * chunks + chunk) * s->heads + h;
+	size_t head = h / (s->heads / s->kv_heads), at = (i * chunks + chunk) * s->heads + h;
+	size_t kv = (head * s->slots + row->slot) * s->cells + first;
+	size_t v = (size_t)s->kv_heads * s->slots * s->cells;
 	const float *o = shader_floats(sh, UNPU_ATTN_PARTIALS) + at * d;
 	const float *ms = shader_floats(sh, UNPU_ATTN_PARTIALS) +
 			  (size_t)s->rows * chunks * s->heads * d + at * 2;

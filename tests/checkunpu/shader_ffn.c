@@ -20,7 +20,8 @@ static void compare_in(const struct shader *sh, const double *w, uint32_t i)
 	const struct unpu_ffn_in_spec *s = sh->spec;
 	uint32_t k = unpu_pad32(s->hidden), gated = s->flags & UNPU_FLAG_GATED;
 	const float *x = shader_floats(sh, UNPU_FFN_IN_X) + (size_t)i * k;
-	const float *norm = shader_floats(sh, UNPU_FFN_IN_PARAMS), *norm_bias = NULL, *bias = norm + k;
+	const float *norm = shader_floats(sh, UNPU_FFN_IN_PARAMS), *bias = norm + k;
+	const float *norm_bias = NULL;
 	const float *h = shader_floats(sh, UNPU_FFN_IN_H) + (size_t)i * unpu_pad32(s->ffn);
 	struct ball in[256];
 

@@ -12,7 +12,8 @@ static void compare_logits(const struct shader *sh, const double *w, uint32_t i)
 	const struct unpu_head_spec *s = sh->spec;
 	uint32_t k = unpu_pad32(s->hidden), out = shader_rows(sh)[i].out;
 	const float *x = shader_floats(sh, UNPU_HEAD_X) + (size_t)i * k;
-	const float *norm = shader_floats(sh, UNPU_HEAD_PARAMS), *norm_bias = NULL, *bias = norm + k;
+	const float *norm = shader_floats(sh, UNPU_HEAD_PARAMS), *bias = norm + k;
+	const float *norm_bias = NULL;
 	struct ball in[256];
 
 	if (s->flags & UNPU_FLAG_NORM_BIAS) {
