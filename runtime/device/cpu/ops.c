@@ -149,6 +149,11 @@ void unpu_cpu_ops_init(struct unpu_cpu_ops *ops, uint32_t flags)
 	const uint32_t have = flags & unpu_cpu_detect();
 
 	unpu_cpu_ops_init_c(ops);
+	if (have & UNPU_CPU_MASK_AVX2) {
+#if UNPU_HAVE_AVX2
+		unpu_cpu_ops_init_avx2(ops);
+#endif
+	}
 	if (have & UNPU_CPU_MASK_AVX512VNNI) {
 #if UNPU_HAVE_AVX512VNNI
 		unpu_cpu_ops_init_avx512vnni(ops);

@@ -85,7 +85,7 @@ UNPU_INLINE void softmax(float s[UNPU_CHUNK], uint32_t cells, float *ms)
 	ms[0] = _mm512_reduce_max_ps(m);
 	m = _mm512_set1_ps(ms[0]);
 	for (uint32_t j = 0; j < cells; j += 16) {
-		__m512 v = unpu_exp16(_mm512_sub_ps(_mm512_loadu_ps(s + j), m));
+		__m512 v = unpu_weight16(_mm512_sub_ps(_mm512_loadu_ps(s + j), m));
 
 		_mm512_storeu_ps(s + j, v);
 		sum = _mm512_add_ps(sum, v);

@@ -21,6 +21,11 @@
 /* Past these it is 0 and infinity. */
 #define EXP_LOW		-104.0f
 #define EXP_HIGH	89.0f
+/*
+ * Weights this small beside one of 1 change no sum of f32, and as denormals they and their products
+ * would make each instruction that meets them a hundred times slower.
+ */
+#define EXP_CUT		-70.0f
 
 #ifdef __AVX512F__
 static inline __m512 unpu_exp16(__m512 x)
@@ -40,6 +45,13 @@ static inline __m512 unpu_exp16(__m512 x)
 	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
 	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
 	return _mm512_scalef_ps(p, n);
+}
+
+/* exp of a score less the largest; 0 below EXP_CUT, and NaN stays NaN. */
+static inline __m512 unpu_weight16(__m512 x)
+{
+	return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(EXP_CUT), _CMP_NLT_UQ),
+				   unpu_exp16(x));
 }
 #endif
 
@@ -66,6 +78,12 @@ static inline __m256 unpu_exp8(__m256 x)
 	half = _mm256_slli_epi32(_mm256_add_epi32(half, _mm256_set1_epi32(127)), 23);
 	i = _mm256_slli_epi32(_mm256_add_epi32(i, _mm256_set1_epi32(127)), 23);
 	return _mm256_mul_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(half)), _mm256_castsi256_ps(i));
+}
+
+/* exp of a score less the largest; 0 below EXP_CUT, and NaN stays NaN. */
+static inline __m256 unpu_weight8(__m256 x)
+{
+	return _mm256_and_ps(_mm256_cmp_ps(x, _mm256_set1_ps(EXP_CUT), _CMP_NLT_UQ), unpu_exp8(x));
 }
 
 #endif
