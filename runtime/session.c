@@ -102,18 +102,13 @@ static int area_create(struct unpu_session *s, struct area *area, bool mapped)
 		return 0;
 	ret = s->dev->ops->bo_create(s->dev, &bo);
 	if (ret)
-		return unpu_fail(&s->model->log, ret,
-				 "%s has no room for %llu MiB of a session (try a smaller context)",
-				 s->dev->id, (unsigned long long)area->bytes >> 20);
+		return ret;
 	area->handle = bo.handle;
 	if (!mapped)
 		return 0;
 	ret = s->dev->ops->bo_map(s->dev, bo.handle, &ptr);
-	if (ret)
-		return unpu_fail(&s->model->log, ret, "%s does not map a session's window",
-				 s->dev->id);
-	area->ptr = ptr;
-	return 0;
+	area->ptr = ret ? NULL : ptr;
+	return ret;
 }
 
 static void area_destroy(struct unpu_session *s, struct area *area)
@@ -233,10 +228,10 @@ static int run_program(struct unpu_session *s, int which, uint32_t repeat)
 
 	ret = ret ? ret : s->dev->ops->submit(s->dev, &submit);
 	ret = ret ? ret : s->dev->ops->syncobj_wait(s->dev, s->syncobj, 0, UINT64_MAX);
-	if (ret)
+	if (ret == -EBUSY || ret == -ETIME)
 		return unpu_fail(&s->model->log, -EIO, "%s does not run: %s", s->dev->id,
 				 strerror(-ret));
-	return check_job(s, submit.seqno);
+	return ret ? -EIO : check_job(s, submit.seqno);
 }
 
 static void set_row(struct unpu_session *s, uint32_t i, uint32_t at, uint32_t flags, uint32_t out)
@@ -590,7 +585,7 @@ static int create(struct unpu_session *s, const struct unpu_session_params *para
 	unpu_compiler_init(&s->compiler, s->model->weights, &s->work);
 	ret = s->dev->ops->ctx_create(s->dev, &ctx);
 	if (ret)
-		return unpu_fail(&s->model->log, ret, "%s gives no context", s->dev->id);
+		return ret;
 	s->ctx_id = ctx.ctx_id;
 	ret = s->dev->ops->syncobj_create(s->dev, &s->syncobj);
 	for (int i = 0; i < PROGRAM_LOGITS && !ret; i++)

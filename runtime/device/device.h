@@ -2,7 +2,8 @@
 /*
  * The device interface as the runtime sees it: the calls of uapi/unpu_accel.h and what the DRM core
  * gives a kernel driver for free. Each op takes the uapi struct and returns 0 or -errno from the
- * table in that header. All are thread-safe.
+ * table in that header, after one sentence to dev->log; time-outs (-ETIME) and full queues (-EBUSY)
+ * are the caller's to judge and say nothing. All are thread-safe.
  */
 #ifndef UNPU_DEVICE_H
 #define UNPU_DEVICE_H

@@ -80,8 +80,7 @@ static int shader_get(struct unpu_compiler *c, uint32_t kind, const void *spec, 
 	memcpy(args.name, info->name, strlen(info->name));
 	ret = dev->ops->shader_create(dev, &args);
 	if (ret)
-		return unpu_fail(&c->weights->log, ret, "%s does not take the shader %s: %s",
-				 dev->id, info->name, strerror(-ret));
+		return ret;
 	c->shaders[c->num_shaders].kind = kind;
 	c->shaders[c->num_shaders].id = args.shader_id;
 	memcpy(c->shaders[c->num_shaders].spec, spec, 4ull * info->spec_words);
@@ -362,12 +361,8 @@ static int create_program(struct builder *b, uint32_t *program_id)
 	args.constants = (uintptr_t)b->constants;
 	args.const_bytes = b->const_bytes;
 	ret = dev->ops->program_create(dev, &args);
-	if (ret)
-		return unpu_fail(&b->c->weights->log, ret,
-				 "%s refuses dispatch %d of a program of %u: %s", dev->id,
-				 (int)args.error_index, b->num_dispatches, strerror(-ret));
 	*program_id = args.program_id;
-	return 0;
+	return ret;
 }
 
 int unpu_compile(struct unpu_compiler *c, uint32_t parts, uint32_t *program_id,

@@ -453,13 +453,12 @@ static int create_bank(struct packer *p, uint32_t i)
 
 	ret = dev->ops->bo_create(dev, &bo);
 	if (ret)
-		return unpu_fail(&p->w->log, ret, "%s has no room for %llu MiB of weights", dev->id,
-				 (unsigned long long)p->bank_bytes[i] >> 20);
+		return ret;
 	p->w->banks[p->w->num_banks++] = bo.handle;
 	p->w->bytes += bo.size;
 	ret = dev->ops->bo_map(dev, bo.handle, &ptr);
 	if (ret)
-		return unpu_fail(&p->w->log, ret, "%s does not map its weights", dev->id);
+		return ret;
 	p->bank_ptr[i] = ptr;
 	return 0;
 }
