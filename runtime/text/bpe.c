@@ -150,13 +150,24 @@ static int make_rules(struct unpu_bpe *bpe, struct unpu_gguf_strings *strings, u
 	return 0;
 }
 
+/* The other types hold raw text: such a token would not give the byte back. */
+static bool is_bytes(const struct unpu_token *token)
+{
+	return token->type != UNPU_TOKEN_USER_DEFINED && token->type != UNPU_TOKEN_CONTROL &&
+	       token->type != UNPU_TOKEN_UNKNOWN;
+}
+
 static void find_bytes(struct unpu_bpe *bpe)
 {
 	char text[2];
-	uint32_t byte;
+	uint32_t byte, id;
 
-	for (byte = 0; byte < 256; byte++)
-		bpe->byte_ids[byte] = unpu_vocab_find(bpe->vocab, text, put_byte(byte, text));
+	for (byte = 0; byte < 256; byte++) {
+		id = unpu_vocab_find(bpe->vocab, text, put_byte(byte, text));
+		if (id != UNPU_NO_TOKEN && !is_bytes(&bpe->vocab->tokens[id]))
+			id = UNPU_NO_TOKEN;
+		bpe->byte_ids[byte] = id;
+	}
 }
 
 /* Encoding U+FFFD itself leaves lost_ids empty when the vocabulary lacks a byte of it. */

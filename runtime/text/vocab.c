@@ -47,7 +47,21 @@ static int make_slots(struct unpu_vocab *vocab)
 	return 0;
 }
 
-/* As other runtimes do, the last of several tokens with one text is the one that text becomes. */
+/*
+ * Of several tokens with one text, the last is the one that text becomes, as in other runtimes, but
+ * one of ordinary text comes before others: published byte-level vocabularies have the user-defined
+ * token U+00F8, say, and the byte 0xf8 is written with the same character.
+ */
+static void index_token(struct unpu_vocab *vocab, uint32_t id)
+{
+	struct unpu_str text = unpu_vocab_text(vocab, id);
+	uint32_t *slot = find_slot(vocab, text.ptr, text.len);
+
+	if (*slot == UNPU_NO_TOKEN || vocab->tokens[id].type == UNPU_TOKEN_NORMAL ||
+	    vocab->tokens[*slot].type != UNPU_TOKEN_NORMAL)
+		*slot = id;
+}
+
 static int read_tokens(struct unpu_vocab *vocab, struct unpu_gguf_strings *strings,
 		       const struct unpu_log *log)
 {
@@ -63,10 +77,9 @@ static int read_tokens(struct unpu_vocab *vocab, struct unpu_gguf_strings *strin
 			return unpu_fail(log, -EINVAL, KEY_TOKENS ": token %u is too long", id);
 		token->offset = (uint32_t)(text.ptr - vocab->base);
 		token->length = (uint32_t)text.len;
-		token->type = UNPU_TOKEN_NORMAL;
 		if (text.len > vocab->max_length)
 			vocab->max_length = (uint32_t)text.len;
-		*find_slot(vocab, text.ptr, text.len) = id++;
+		index_token(vocab, id++);
 	}
 	if (id < vocab->num_tokens)
 		return unpu_fail(log, -EINVAL, KEY_TOKENS " ends after %u tokens", id);
@@ -82,13 +95,15 @@ static int read_types(struct unpu_vocab *vocab, const struct unpu_gguf *gguf,
 	int32_t type;
 	int err;
 
+	for (i = 0; i < vocab->num_tokens; i++)
+		vocab->tokens[i].type = UNPU_TOKEN_NORMAL;
 	err = unpu_gguf_array(gguf, KEY_TYPES, UNPU_GGUF_I32, &types, &count);
 	if (err)
 		return err == -ENOENT ? 0 : err;
 	if (count != vocab->num_tokens)
 		return unpu_fail(log, -EINVAL, KEY_TYPES " has %llu entries for %u tokens",
 				 (unsigned long long)count, vocab->num_tokens);
-	for (i = 0; i < vocab->num_tokens; i++) {
+	for (i = 0; i < count; i++) {
 		memcpy(&type, (const char *)types + (size_t)i * sizeof(type), sizeof(type));
 		if (type > UNPU_TOKEN_NORMAL && type <= UNPU_TOKEN_BYTE)
 			vocab->tokens[i].type = (uint8_t)type;
@@ -118,9 +133,9 @@ int unpu_vocab_init(struct unpu_vocab *vocab, const struct unpu_gguf *gguf,
 		return -ENOMEM;
 	err = make_slots(vocab);
 	if (!err)
-		err = read_tokens(vocab, &strings, log);
-	if (!err)
 		err = read_types(vocab, gguf, log);
+	if (!err)
+		err = read_tokens(vocab, &strings, log);
 	return err;
 }
 

@@ -49,7 +49,7 @@ void unpu_vocab_finish(struct unpu_vocab *vocab);
 /* To be called once, after the last change of a token's type. -ENOMEM. */
 int unpu_vocab_index_special(struct unpu_vocab *vocab);
 
-/* The last token with this text, or UNPU_NO_TOKEN. */
+/* The token with this text, or UNPU_NO_TOKEN; of several the last normal one, else the last. */
 uint32_t unpu_vocab_find(const struct unpu_vocab *vocab, const char *text, size_t length);
 
 /*
