@@ -94,12 +94,10 @@ static bool quantised_type(uint32_t type)
 	return type == UNPU_TYPE_Q8_0 || type == UNPU_TYPE_Q4_0;
 }
 
-/* Bits that a weight costs; the device's order decides between equals. */
-static uint32_t layout_cost(uint32_t layout)
+/* Bits of a quant; the device's order decides between equals. */
+static uint32_t layout_bits(uint32_t layout)
 {
-	const struct unpu_layout_info *info = unpu_layout_info(layout);
-
-	return info->bits + info->scales;
+	return unpu_layout_info(layout)->bits;
 }
 
 static int choose_layout(const struct packer *p, const struct source *s, struct unpu_weight *out)
@@ -117,7 +115,7 @@ static int choose_layout(const struct packer *p, const struct source *s, struct 
 		if (m->numeric != want)
 			continue;
 		if (best < 0 ||
-		    layout_cost(m->layout) < layout_cost(info->matrices[best].layout))
+		    layout_bits(m->layout) < layout_bits(info->matrices[best].layout))
 			best = (int)i;
 	}
 	if (best < 0)
