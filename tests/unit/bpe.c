@@ -22,7 +22,8 @@
 /* Tokens 0 to 255 are the bytes. G stands for the space's character, U+0120. */
 #define G	"\xc4\xa0"
 static const char *const merges[] = {
-	"h e", "l l", "he ll", "hell o", G " w", "o r", G "w or", "l d", G "wor ld", "\xc3\x83 \xc2\xa9",
+	"h e", "l l", "he ll", "hell o", G " w", "o r", G "w or", "l d", G "wor ld",
+	"\xc3\x83 \xc2\xa9",
 };
 enum {
 	T_HELLO = 256 + 3, T_WORLD = 256 + 8, T_E_ACUTE = 256 + 9, T_END = 256 + 10, T_IM_END,
@@ -281,7 +282,7 @@ static void lacking_bytes(void **state)
 	finish(f);
 }
 
-/* ---- merges against the definition ------------------------------------------------------------ */
+/* ---- merges against the definition --------------------------------------------------------- */
 
 #define MAX_RULES	200
 #define MAX_TEXT	200
@@ -463,8 +464,10 @@ static void bad_files(void **state)
 /* What can be left out, and merges that can never apply. */
 static void tolerated(void **state)
 {
-	static const char *const odd[] = { "h e", "", " ", "  ", "h", "h ", " e", "nope e", "h nope",
-					   "h l", "h e", "l l", "he ll", "hell o" };
+	static const char *const odd[] = {
+		"h e", "", " ", "  ", "h", "h ", " e", "nope e", "h nope", "h l", "h e", "l l",
+		"he ll", "hell o",
+	};
 	struct fixture *f = make("pre");
 
 	(void)state;
