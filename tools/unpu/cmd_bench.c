@@ -148,11 +148,11 @@ static int time_first(struct bench *b, char **argv)
 static int first_token(struct bench *b)
 {
 	const struct settings *s = b->settings;
-	char ids[FIRST_PROMPT * 12] = "", threads[16], context[16];
+	char ids[FIRST_PROMPT * 12] = "", threads[16] = "--no-echo", context[16];
 	char *argv[] = {
-		"unpu", "run", "--tokens", ids, "--no-echo", "-n", "1", "--temp", "0",
-		"-t", threads, "-c", context, "--kv", (char *)kv_name(s->kv),
-		"-d", (char *)s->device, "--", (char *)s->model, NULL,
+		"unpu", "run", "--tokens", ids, "--no-echo", "-n", "1", "--temp", "0", threads,
+		"-c", context, "--kv", (char *)kv_name(s->kv), "-d", (char *)s->device, "--",
+		(char *)s->model, NULL,
 	};
 	int status = EXIT_OK;
 	size_t at = 0;
@@ -160,7 +160,9 @@ static int first_token(struct bench *b)
 
 	for (i = 0; i < FIRST_PROMPT; i++)
 		at += (size_t)sprintf(ids + at, "%" PRIu32 " ", b->ids[i]);
-	snprintf(threads, sizeof(threads), "%" PRIu32, b->info.threads);
+	/* Not given, it is the device's choice there as here: the flag twice is as good as once. */
+	if (s->threads)
+		snprintf(threads, sizeof(threads), "-t%" PRIu32, s->threads);
 	snprintf(context, sizeof(context), "%" PRIu32, b->sized.context);
 	for (i = 0; i < s->repeats && !status; i++)
 		status = time_first(b, argv);
@@ -230,9 +232,9 @@ static int choose_sizes(struct bench *b)
 	need = s->prompt_count + s->count;
 	need = need > FIRST_PROMPT + 1 ? need : FIRST_PROMPT + 1;
 	if (need > have)
-		return fail("bench: %" PRIu32 " prompt tokens, %" PRIu32 " generated and the %d of "
-			    "the first token's prompt need a context of %" PRIu32 ", not %" PRIu32,
-			    s->prompt_count, s->count, FIRST_PROMPT, need, have);
+		return fail("bench: a context of %" PRIu32 " is too small: %" PRIu32 " prompt tokens "
+			    "and %" PRIu32 " generated need %" PRIu32, have, s->prompt_count,
+			    s->count, need);
 	if (!s->context)
 		s->context = smaller((need + 63) / 64 * 64, have);
 	return EXIT_OK;

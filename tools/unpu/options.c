@@ -264,6 +264,11 @@ void options_help(const struct command *command)
 
 /* ---- ids --------------------------------------------------------------------------------- */
 
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == ',';
+}
+
 /* The id at *at, which is moved behind it. */
 static bool parse_id(const char *text, size_t length, size_t *at, uint32_t *id)
 {
@@ -275,7 +280,7 @@ static bool parse_id(const char *text, size_t length, size_t *at, uint32_t *id)
 		if (n > UINT32_MAX)
 			return false;
 	}
-	if (i == *at || (i < length && !strchr(" \t\r\n,", text[i])) || (i < length && !text[i]))
+	if (i == *at || (i < length && !is_blank(text[i])))
 		return false;
 	*at = i;
 	*id = (uint32_t)n;
@@ -296,20 +301,28 @@ static bool append_id(uint32_t **ids, size_t *count, uint32_t id)
 	return true;
 }
 
+static int bad_id(const char *subject, const char *text, size_t length)
+{
+	size_t n = 0;
+
+	while (n < length && n < 24 && !is_blank(text[n]))
+		n++;
+	return fail_usage("%s must be whole numbers below 4294967296 and blanks, not '%.*s'",
+			  subject, (int)n, text);
+}
+
 int options_ids(const char *subject, const char *text, size_t length, uint32_t **ids, size_t *count)
 {
-	size_t at = 0, rest;
+	size_t at = 0;
 	uint32_t id;
 
 	while (at < length) {
-		if (text[at] && strchr(" \t\r\n,", text[at])) {
+		if (is_blank(text[at])) {
 			at++;
 			continue;
 		}
-		rest = length - at < 20 ? length - at : 20;
 		if (!parse_id(text, length, &at, &id))
-			return fail_usage("%s must be whole numbers below 4294967296 and blanks, "
-					  "not '%.*s'", subject, (int)rest, text + at);
+			return bad_id(subject, text + at, length - at);
 		if (!append_id(ids, count, id))
 			return fail("%s: %s", subject, strerror(ENOMEM));
 	}

@@ -1,0 +1,24 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# What the command is made of.
+# shellcheck source=lib.bash
+. "$(dirname "$0")/lib.bash"
+
+program=${unpu[-1]}
+if [ "${UNPU_SANITIZED:-}" ] || [ "$(head -c 4 "$program" | tail -c 3)" != ELF ]; then
+	skip 'what the command is made of' 'sanitized or wrapped'
+	finish
+fi
+# The limit is for a command without default model and SPIR-V.
+objcopy --strip-all "$program" "$work/stripped" 2>/dev/null ||
+	strip -o "$work/stripped" "$program" 2>/dev/null
+if [ -e "$work/stripped" ]; then
+	check 'below 1.5 MB stripped' [ "$(stat -c %s "$work/stripped")" -lt 1500000 ]
+else
+	skip 'below 1.5 MB stripped' 'no strip for this machine'
+fi
+same 'needs libc only' '' "$(readelf -d "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
+	grep -vE '^(libc\.so\.6|libm\.so\.6|libgcc_s\.so\.1|ld-linux.*)$')"
+same 'has no path built in' '' "$(readelf -d "$program" | grep -E 'RPATH|RUNPATH')"
+check 'has no stack that runs code' eval 'readelf -lW "$program" | grep -qE "GNU_STACK.* RW "'
+finish
