@@ -309,6 +309,7 @@ static bool known(const struct random_vocab *v, const char *text)
 /* Rules join two tokens of a three-letter alphabet, or of what came of it. */
 static void random_rules(struct random_vocab *v, uint64_t *seed, uint32_t num)
 {
+	char a[sizeof(v->texts[0])], b[sizeof(v->texts[0])];
 	uint32_t i, left, right;
 
 	for (i = 0; i < 256; i++) {
@@ -325,14 +326,13 @@ static void random_rules(struct random_vocab *v, uint64_t *seed, uint32_t num)
 		right = right < n ? 256 + right : 'a' + right - n;
 		if (strlen(v->texts[left]) + strlen(v->texts[right]) > 16)
 			continue;
-		strcpy(v->texts[256 + n], v->texts[left]);
-		strcat(v->texts[256 + n], v->texts[right]);
+		memcpy(a, v->texts[left], sizeof(a));
+		memcpy(b, v->texts[right], sizeof(b));
+		snprintf(v->texts[256 + n], sizeof(v->texts[0]), "%.20s%.20s", a, b);
 		if (known(v, v->texts[256 + n]))
 			continue;
 		v->tokens[256 + n] = v->texts[256 + n];
-		strcpy(v->rules[n], v->texts[left]);
-		strcat(v->rules[n], " ");
-		strcat(v->rules[n], v->texts[right]);
+		snprintf(v->rules[n], sizeof(v->rules[n]), "%.20s %.20s", a, b);
 		v->rule_texts[n] = v->rules[n];
 		v->left[n] = left;
 		v->right[n] = right;
