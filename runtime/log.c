@@ -7,11 +7,16 @@
 static void log_va(const struct unpu_log *log, enum unpu_log_level level, const char *format,
 		   va_list args)
 {
-	char text[512];
+	char text[512], *c;
 
 	if (!log || !log->fn)
 		return;
 	vsnprintf(text, sizeof(text), format, args);
+	/* Strings of a file or a path must not command a terminal or make two lines of one. */
+	for (c = text; *c; c++) {
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			*c = '?';
+	}
 	log->fn(log->arg, level, text);
 }
 
