@@ -95,15 +95,21 @@ NEON_INLINE void tile(const uint8_t *w, const float *x, uint64_t ldx, size_t k,
 		      float32x4_t sum[4][4], int tokens, enum weight type)
 {
 	size_t step = 16 * weight_bytes(type);
+	const float *at[4];
 	float32x4_t s[4][4];
 
+	NEON_UNROLL
+	for (int t = 0; t < tokens; t++)
+		at[t] = x + t * ldx;
 	memcpy(s, sum, sizeof(s));
-	for (; k > 0; k -= 4, w += 4 * step, x += 4) {
+	for (; k > 0; k -= 4, w += 4 * step) {
 		float32x4_t x4[4];
 
 		NEON_UNROLL
-		for (int t = 0; t < tokens; t++)
-			x4[t] = vld1q_f32(x + t * ldx);
+		for (int t = 0; t < tokens; t++) {
+			x4[t] = vld1q_f32(at[t]);
+			at[t] += 4;
+		}
 		TILE_STEP(s, w, x4, 0, tokens, type);
 		TILE_STEP(s, w + step, x4, 1, tokens, type);
 		TILE_STEP(s, w + 2 * step, x4, 2, tokens, type);

@@ -47,23 +47,26 @@ NEON_INLINE void q4_half(const struct panel8_at *at, int half, int8x16_t x[][2],
 	}
 }
 
-NEON_INLINE void q4_panel(const struct panel8 *p, int tokens)
+NEON_INLINE void q4_panels(const struct panel8 *p, int tokens)
 {
-	struct panel8_at at = panel8_begin(p, tokens);
-	float32x4_t acc[4][2] = { 0 };
+	for (uint32_t i = 0; i < p->panels; i++) {
+		struct panel8_at at = panel8_begin(p, i, 128, tokens);
+		float32x4_t acc[4][2] = { 0 };
 
-	for (size_t left = p->blocks; left > 0; left--) {
-		int8x16_t x[4][2];
+		for (size_t left = p->blocks; left > 0; left--) {
+			int8x16_t x[4][2];
 
-		panel8_load(&at, x, tokens);
-		q4_half(&at, 0, x, acc, tokens);
-		q4_half(&at, 1, x, acc, tokens);
-		panel8_next(&at, 128, tokens);
+			panel8_load(&at, x, tokens);
+			q4_half(&at, 0, x, acc, tokens);
+			panel8_fence(tokens);
+			q4_half(&at, 1, x, acc, tokens);
+			panel8_next(&at, 128, tokens);
+		}
+		panel8_store(p->y + 8 * i, p->ldy, acc, tokens);
 	}
-	panel8_store(p, acc, tokens);
 }
 
-PANEL8_TWIN(unpu_mm_q4_r8_k16_a8_neon, 128, q4_panel)
+PANEL8_TWIN(unpu_mm_q4_r8_k16_a8_neon, 128, q4_panels)
 
 /*
  * One row of a block. Two products fit int16: 2 * 128 * 127 = 32512; the third might not, so each
@@ -106,20 +109,23 @@ NEON_INLINE void q8_half(const struct panel8_at *at, int half, int8x16_t x[][2],
 					  *at->d[t]);
 }
 
-NEON_INLINE void q8_panel(const struct panel8 *p, int tokens)
+NEON_INLINE void q8_panels(const struct panel8 *p, int tokens)
 {
-	struct panel8_at at = panel8_begin(p, tokens);
-	float32x4_t acc[4][2] = { 0 };
+	for (uint32_t i = 0; i < p->panels; i++) {
+		struct panel8_at at = panel8_begin(p, i, 256, tokens);
+		float32x4_t acc[4][2] = { 0 };
 
-	for (size_t left = p->blocks; left > 0; left--) {
-		int8x16_t x[4][2];
+		for (size_t left = p->blocks; left > 0; left--) {
+			int8x16_t x[4][2];
 
-		panel8_load(&at, x, tokens);
-		q8_half(&at, 0, x, acc, tokens);
-		q8_half(&at, 1, x, acc, tokens);
-		panel8_next(&at, 256, tokens);
+			panel8_load(&at, x, tokens);
+			q8_half(&at, 0, x, acc, tokens);
+			panel8_fence(tokens);
+			q8_half(&at, 1, x, acc, tokens);
+			panel8_next(&at, 256, tokens);
+		}
+		panel8_store(p->y + 8 * i, p->ldy, acc, tokens);
 	}
-	panel8_store(p, acc, tokens);
 }
 
-PANEL8_TWIN(unpu_mm_q8_r8_k16_a8_neon, 256, q8_panel)
+PANEL8_TWIN(unpu_mm_q8_r8_k16_a8_neon, 256, q8_panels)

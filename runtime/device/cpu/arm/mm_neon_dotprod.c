@@ -41,29 +41,33 @@ NEON_INLINE void dot_add(const struct panel8_at *at, int32x4_t s[][2], int times
 		DOT_STEP(s, h0_, h1_, x, 1, g, tokens)					\
 	} while (0)
 
-NEON_INLINE void q4_panel(const struct panel8 *p, int tokens)
+NEON_INLINE void q4_panels(const struct panel8 *p, int tokens)
 {
 	const int8x16_t mask = vdupq_n_s8((int8_t)0xf0);
-	struct panel8_at at = panel8_begin(p, tokens);
-	float32x4_t acc[4][2] = { 0 };
 
-	for (size_t left = p->blocks; left > 0; left--) {
-		const int8_t *w = at.w;
-		int32x4_t s[4][2] = { 0 };
-		int8x16_t x[4][2];
+	for (uint32_t i = 0; i < p->panels; i++) {
+		struct panel8_at at = panel8_begin(p, i, 128, tokens);
+		float32x4_t acc[4][2] = { 0 };
 
-		panel8_load(&at, x, tokens);
-		Q4_STEP(s, w, x, 0, tokens);
-		Q4_STEP(s, w, x, 1, tokens);
-		Q4_STEP(s, w, x, 2, tokens);
-		Q4_STEP(s, w, x, 3, tokens);
-		dot_add(&at, s, 1, acc, tokens);
-		panel8_next(&at, 128, tokens);
+		for (size_t left = p->blocks; left > 0; left--) {
+			const int8_t *w = at.w;
+			int32x4_t s[4][2] = { 0 };
+			int8x16_t x[4][2];
+
+			panel8_load(&at, x, tokens);
+			Q4_STEP(s, w, x, 0, tokens);
+			Q4_STEP(s, w, x, 1, tokens);
+			panel8_fence(tokens);
+			Q4_STEP(s, w, x, 2, tokens);
+			Q4_STEP(s, w, x, 3, tokens);
+			dot_add(&at, s, 1, acc, tokens);
+			panel8_next(&at, 128, tokens);
+		}
+		panel8_store(p->y + 8 * i, p->ldy, acc, tokens);
 	}
-	panel8_store(p, acc, tokens);
 }
 
-PANEL8_TWIN(unpu_mm_q4_r8_k4_a8_neon_dotprod, 128, q4_panel)
+PANEL8_TWIN(unpu_mm_q4_r8_k4_a8_neon_dotprod, 128, q4_panels)
 
 /* A sum of 32 is 32 * 128 * 127 = 520192 at most. */
 #define Q8_STEP(s, w, x, half, lane, tokens)						\
@@ -73,29 +77,32 @@ PANEL8_TWIN(unpu_mm_q4_r8_k4_a8_neon_dotprod, 128, q4_panel)
 		DOT_STEP(s, w0_, w1_, x, half, lane, tokens)				\
 	} while (0)
 
-NEON_INLINE void q8_panel(const struct panel8 *p, int tokens)
+NEON_INLINE void q8_panels(const struct panel8 *p, int tokens)
 {
-	struct panel8_at at = panel8_begin(p, tokens);
-	float32x4_t acc[4][2] = { 0 };
+	for (uint32_t i = 0; i < p->panels; i++) {
+		struct panel8_at at = panel8_begin(p, i, 256, tokens);
+		float32x4_t acc[4][2] = { 0 };
 
-	for (size_t left = p->blocks; left > 0; left--) {
-		const int8_t *w = at.w;
-		int32x4_t s[4][2] = { 0 };
-		int8x16_t x[4][2];
+		for (size_t left = p->blocks; left > 0; left--) {
+			const int8_t *w = at.w;
+			int32x4_t s[4][2] = { 0 };
+			int8x16_t x[4][2];
 
-		panel8_load(&at, x, tokens);
-		Q8_STEP(s, w, x, 0, 0, tokens);
-		Q8_STEP(s, w, x, 0, 1, tokens);
-		Q8_STEP(s, w, x, 0, 2, tokens);
-		Q8_STEP(s, w, x, 0, 3, tokens);
-		Q8_STEP(s, w, x, 1, 0, tokens);
-		Q8_STEP(s, w, x, 1, 1, tokens);
-		Q8_STEP(s, w, x, 1, 2, tokens);
-		Q8_STEP(s, w, x, 1, 3, tokens);
-		dot_add(&at, s, 0, acc, tokens);
-		panel8_next(&at, 256, tokens);
+			panel8_load(&at, x, tokens);
+			Q8_STEP(s, w, x, 0, 0, tokens);
+			Q8_STEP(s, w, x, 0, 1, tokens);
+			Q8_STEP(s, w, x, 0, 2, tokens);
+			Q8_STEP(s, w, x, 0, 3, tokens);
+			panel8_fence(tokens);
+			Q8_STEP(s, w, x, 1, 0, tokens);
+			Q8_STEP(s, w, x, 1, 1, tokens);
+			Q8_STEP(s, w, x, 1, 2, tokens);
+			Q8_STEP(s, w, x, 1, 3, tokens);
+			dot_add(&at, s, 0, acc, tokens);
+			panel8_next(&at, 256, tokens);
+		}
+		panel8_store(p->y + 8 * i, p->ldy, acc, tokens);
 	}
-	panel8_store(p, acc, tokens);
 }
 
-PANEL8_TWIN(unpu_mm_q8_r8_k4_a8_neon_dotprod, 256, q8_panel)
+PANEL8_TWIN(unpu_mm_q8_r8_k4_a8_neon_dotprod, 256, q8_panels)

@@ -5,30 +5,36 @@
 
 #include "runtime/device/cpu/arm/neon.h"
 
-/* One panel against 1 to 4 tokens. */
+/* Panels one after the other against 1 to 4 tokens. */
 struct panel8 {
 	const int8_t *w;
 	const uint16_t *scales;
 	const int8_t *q;
 	const float *d;
 	size_t blocks;
+	uint32_t panels;
 	float *y;
 	uint64_t ldy;
 };
 typedef void panel8_fn(const struct panel8 *p);
 
-/* fn[n - 1] takes n tokens. Panels outside, tokens inside: a weight comes from memory once. */
+/*
+ * fn[n - 1] takes n tokens. More than it takes go through one panel after the other: a weight comes
+ * from memory once.
+ */
 static inline void panel8_walk(const struct unpu_mm_args *a, size_t block_bytes,
 			       panel8_fn *const fn[4])
 {
 	size_t blocks = unpu_pad32(a->k) / 32;
+	uint32_t panels = (a->row1 - a->row0) / 8, at_once = a->tokens > 4 ? 1 : panels;
 
-	for (uint32_t row = a->row0; row < a->row1; row += 8) {
+	for (uint32_t done = 0; done < panels; done += at_once) {
+		size_t panel = a->row0 / 8 + done;
 		struct panel8 p = {
-			.w = (const int8_t *)a->quants + row / 8 * blocks * block_bytes,
-			.scales = (const uint16_t *)a->scales + row * blocks,
-			.q = a->q, .d = a->d, .blocks = blocks,
-			.y = a->y + (row - a->row0), .ldy = a->ldy,
+			.w = (const int8_t *)a->quants + panel * blocks * block_bytes,
+			.scales = (const uint16_t *)a->scales + panel * blocks * 8,
+			.q = a->q, .d = a->d, .blocks = blocks, .panels = at_once,
+			.y = a->y + done * 8, .ldy = a->ldy,
 		};
 
 		for (uint32_t left = a->tokens; left > 0;) {
@@ -66,9 +72,14 @@ struct panel8_at {
 	const float *d[4];
 };
 
-NEON_INLINE struct panel8_at panel8_begin(const struct panel8 *p, int tokens)
+/* The first block of panel i. */
+NEON_INLINE struct panel8_at panel8_begin(const struct panel8 *p, uint32_t i, size_t block_bytes,
+					  int tokens)
 {
-	struct panel8_at at = { .w = p->w, .scales = p->scales };
+	struct panel8_at at = {
+		.w = p->w + i * p->blocks * block_bytes,
+		.scales = p->scales + i * p->blocks * 8,
+	};
 
 	NEON_UNROLL
 	for (int t = 0; t < tokens; t++) {
@@ -105,18 +116,28 @@ NEON_INLINE float32x4_t panel8_scales(const uint16_t *scales)
 	return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(scales)));
 }
 
+/*
+ * Weights after this are loaded after it: with 3 tokens and more the registers are full, and gcc
+ * would load all of a block at its start and spill the sums (0.02 instructions a MAC).
+ */
+NEON_INLINE void panel8_fence(int tokens)
+{
+	if (tokens >= 3)
+		__asm__ volatile("" ::: "memory");
+}
+
 /* acc += isum * (dw * da), rounded as ops.h says. */
 NEON_INLINE float32x4_t panel8_add(float32x4_t acc, float32x4_t isum, float32x4_t dw, float da)
 {
 	return vfmaq_f32(acc, isum, vmulq_n_f32(dw, da));
 }
 
-NEON_INLINE void panel8_store(const struct panel8 *p, float32x4_t acc[][2], int tokens)
+NEON_INLINE void panel8_store(float *y, uint64_t ldy, float32x4_t acc[][2], int tokens)
 {
 	NEON_UNROLL
 	for (int t = 0; t < tokens; t++) {
-		vst1q_f32(p->y + t * p->ldy, acc[t][0]);
-		vst1q_f32(p->y + t * p->ldy + 4, acc[t][1]);
+		vst1q_f32(y + t * ldy, acc[t][0]);
+		vst1q_f32(y + t * ldy + 4, acc[t][1]);
 	}
 }
 
