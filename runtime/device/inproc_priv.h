@@ -102,6 +102,7 @@ struct inproc {
 	struct inproc_ctx *running;	/* whose dispatches a thread runs now */
 	uint64_t turns;
 	int64_t owed_ns[DRM_UNPU_PRIORITY_HIGH + 1];	/* to a priority by those above it */
+	int64_t last_ns;				/* of the last turn */
 	uint32_t waiters;
 	bool closing;
 

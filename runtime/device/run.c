@@ -119,7 +119,7 @@ static void pick_per_priority(const struct inproc *dev, struct inproc_ctx **best
 			best[ctx->priority] = ctx;
 }
 
-/* The highest priority, unless a lower one has not had its share. */
+/* The highest priority, unless a lower one is owed more than a turn of it will pay back. */
 static int pick_priority(const struct inproc *dev, struct inproc_ctx *const *best)
 {
 	int priority, highest = -1;
@@ -128,7 +128,7 @@ static int pick_priority(const struct inproc *dev, struct inproc_ctx *const *bes
 		if (best[priority])
 			highest = priority;
 	for (priority = DRM_UNPU_PRIORITY_LOW; priority < highest; priority++)
-		if (best[priority] && dev->owed_ns[priority] > 0)
+		if (best[priority] && dev->owed_ns[priority] > SHARE * dev->last_ns)
 			return priority;
 	return highest;
 }
@@ -145,8 +145,8 @@ static void settle(struct inproc *dev, struct inproc_ctx *const *best, uint32_t 
 	for (priority = ran + 1; priority <= DRM_UNPU_PRIORITY_HIGH; priority++)
 		if (best[priority])
 			above = true;
-	if (above)
-		dev->owed_ns[ran] -= SHARE * (int64_t)ns;
+	dev->owed_ns[ran] = above ? dev->owed_ns[ran] - SHARE * (int64_t)ns : 0;
+	dev->last_ns = (int64_t)ns;
 }
 
 /* ---- one repeat ---------------------------------------------------------------------------- */
