@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # What the command is made of.
-# shellcheck source=lib.bash
+# shellcheck source=tests/e2e/lib.bash
 . "$(dirname "$0")/lib.bash"
 
 program=${unpu[-1]}

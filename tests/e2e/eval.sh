@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # unpu eval: files of logits, greedy ids, and that neither batch, threads, context nor the way there
 # change a bit of them.
-# shellcheck source=lib.bash
+# shellcheck source=tests/e2e/lib.bash
 . "$(dirname "$0")/lib.bash"
 
 make_tiny llama f32 vocab=300 context=256
@@ -96,6 +96,8 @@ is_pure() {
 }
 
 for_masks=$(masks)
+batches='1 3 7 32' counts='1 2 3 7'
+[ -z "$slow" ] || batches='1 7' counts='1 3'
 same 'an instruction set is named by devices' c "$(head -n 1 <<<"$for_masks")"
 for mask in $for_masks; do
 	export UNPU_CPUMASK=$mask
@@ -104,8 +106,8 @@ for mask in $for_masks; do
 		run eval "$tiny" --tokens "$prompt" --logits "$work/pure" --greedy 8 -t 1
 		check "$mask $type" is_quiet
 		cp "$work/out" "$work/pure.ids"
-		for batch in 1 3 7 32; do
-			for threads in 1 2 3 7; do
+		for batch in $batches; do
+			for threads in $counts; do
 				is_pure "$mask $type --batch $batch -t $threads" \
 					--batch $batch -t $threads
 			done

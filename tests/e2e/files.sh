@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # Files that are no models: every command says so in one line.
-# shellcheck source=lib.bash
+# shellcheck source=tests/e2e/lib.bash
 . "$(dirname "$0")/lib.bash"
 
 make_tiny llama q8_0

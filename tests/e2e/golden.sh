@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # Against what other implementations compute on the same files.
-# shellcheck source=lib.bash
+# shellcheck source=tests/e2e/lib.bash
 . "$(dirname "$0")/lib.bash"
 
 mapfile -t for_masks < <(masks)

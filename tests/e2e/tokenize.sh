@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # unpu tokenize and detokenize: where the text comes from, and that nothing gets lost on the way.
-# shellcheck source=lib.bash
+# shellcheck source=tests/e2e/lib.bash
 . "$(dirname "$0")/lib.bash"
 
 for kind in 'llama f32 tokenizer=spm' 'llama f32 tokenizer=bpe' 'gpt2 f32'; do

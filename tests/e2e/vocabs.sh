@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Real tokenizers against the ids that llama.cpp gives, every text through stdin; and files that
 # hold only a tokenizer.
-# shellcheck source=lib.bash
+# shellcheck source=tests/e2e/lib.bash
 . "$(dirname "$0")/lib.bash"
 
 # Splits $1 into $work/texts/N, byte for byte.
@@ -21,15 +21,18 @@ for i, text in enumerate(texts):
 ' "$1" "$work/texts"
 }
 
-# Every text of $1.inp through the command; says which first has other ids than in $1.out.
+# Every text of $1.inp through the command, one in five where it is slow; says which first has other
+# ids than in $1.out.
 all_texts() {
-	local text number=0 want got
+	local text number=0 step=${slow:+5} want got
 	while read -r want; do
 		text=$(printf '%s/texts/%03d' "$work" "$number")
-		got=$("${unpu[@]}" tokenize "$1" <"$text" 2>&1)
-		if [ "$got" != "$want" ]; then
-			echo "text $number ($(head -c 40 "$text")): wanted $want, got $got"
-			return 1
+		if [ $((number % ${step:-1})) = 0 ]; then
+			got=$("${unpu[@]}" tokenize "$1" <"$text" 2>&1)
+			if [ "$got" != "$want" ]; then
+				echo "text $number ($(head -c 40 "$text")): wanted $want, got $got"
+				return 1
+			fi
 		fi
 		number=$((number + 1))
 	done <"$1.out"

@@ -232,9 +232,9 @@ static int choose_sizes(struct bench *b)
 	need = s->prompt_count + s->count;
 	need = need > FIRST_PROMPT + 1 ? need : FIRST_PROMPT + 1;
 	if (need > have)
-		return fail("bench: a context of %" PRIu32 " is too small: %" PRIu32 " prompt tokens "
-			    "and %" PRIu32 " generated need %" PRIu32, have, s->prompt_count,
-			    s->count, need);
+		return fail("bench: a context of %" PRIu32 " is too small: %" PRIu32
+			    " prompt tokens and %" PRIu32 " generated need %" PRIu32, have,
+			    s->prompt_count, s->count, need);
 	if (!s->context)
 		s->context = smaller((need + 63) / 64 * 64, have);
 	return EXIT_OK;
