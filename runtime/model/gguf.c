@@ -638,6 +638,18 @@ static int read_tensors(struct unpu_gguf *g, struct reader *r)
 	return fill_tensors(g, &table, start, align);
 }
 
+/* Keys that everyone reads are of the format's type or not there. */
+static int check_general(const struct unpu_gguf *g)
+{
+	struct unpu_str str;
+	int err;
+
+	err = unpu_gguf_str(g, "general.architecture", &str);
+	if (!err || err == -ENOENT)
+		err = unpu_gguf_str(g, "general.name", &str);
+	return err == -ENOENT ? 0 : err;
+}
+
 static int gguf_read(struct unpu_gguf *g)
 {
 	struct reader r = { g->data, g->size, HEADER_BYTES };
@@ -657,6 +669,8 @@ static int gguf_read(struct unpu_gguf *g)
 	g->num_tensors = tensors;
 	g->num_kvs = kvs;
 	err = read_kvs(g, &r);
+	if (!err)
+		err = check_general(g);
 	return err ? err : read_tensors(g, &r);
 }
 

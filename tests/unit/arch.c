@@ -283,9 +283,6 @@ static void test_architecture(void **state)
 	edit_hide(&e, "general.architecture");
 	refused(e, "key 'general.architecture' is missing");
 	e = tiny("llama", UNPU_TYPE_F32);
-	edit_key_u32(&e, "general.architecture", 1);
-	refused(e, "key 'general.architecture' is of type u32, not string");
-	e = tiny("llama", UNPU_TYPE_F32);
 	edit_key_str(&e, "general.architecture", "mamba\n");
 	refused(e, "architecture 'mamba?' is not supported; supported are llama, qwen2, qwen3, "
 		"gpt2");
@@ -363,6 +360,15 @@ static void test_numbers(void **state)
 	refused(e, "key 'llama.rope.freq_base' is inf");
 }
 
+static struct edit copy_of(const struct edit *e)
+{
+	struct edit copy = { malloc(e->size), e->size };
+
+	assert_non_null(copy.data);
+	memcpy(copy.data, e->data, e->size);
+	return copy;
+}
+
 /* Every tensor of every architecture, one at a time: gone, and of another shape. */
 static void test_every_tensor(void **state)
 {
@@ -381,12 +387,12 @@ static void test_every_tensor(void **state)
 		for (i = 0; i < n; i++) {
 			t = unpu_gguf_tensor_at(gguf, i);
 			snprintf(name, sizeof(name), "%.*s", (int)t->name.len, t->name.ptr);
-			copy = tiny(archs[a], UNPU_TYPE_F32);
+			copy = copy_of(&e);
 			edit_dims(&copy, name, t->dims[0] - 1, t->dims[1]);
 			snprintf(says, sizeof(says), "tensor '%s' is %d x", name,
 				 (int)t->dims[0] - 1);
 			refused(copy, says);
-			copy = tiny(archs[a], UNPU_TYPE_F32);
+			copy = copy_of(&e);
 			edit_hide(&copy, name);
 			snprintf(says, sizeof(says), "tensor '%s' is missing", name);
 			if (!strcmp(name, "output.weight"))

@@ -221,6 +221,12 @@ static void test_keys(void **state)
 	r = header(0, 2);
 	add(&r, "sibsib", "a_key", UNPU_GGUF_U8, 1, "a_key", UNPU_GGUF_BOOL, 1);
 	refused(r, "key 'a_key' is there twice");
+	r = header(0, 1);
+	add(&r, "sii", "general.architecture", UNPU_GGUF_U32, 1);
+	refused(r, "key 'general.architecture' is of type u32, not string");
+	r = header(0, 1);
+	add(&r, "siiqs", "general.name", UNPU_GGUF_ARRAY, UNPU_GGUF_STRING, Q(1), "a name");
+	refused(r, "key 'general.name' is of type array of string, not string");
 	/* What a terminal would obey does not reach it. */
 	r = header(0, 1);
 	add(&r, "sib", "\x1b[2J\n\xff", UNPU_GGUF_BOOL, 2);

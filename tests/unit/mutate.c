@@ -470,7 +470,7 @@ static void test_truncated(void **state)
 	subject = what;
 	for (i = 0; i < NUM_BASES; i++) {
 		walk(&l, base(i));
-		for (f = 0; f < l.num; f += l.fields[f].token ? 3 : 1) {
+		for (f = 0; f < l.num; f += l.fields[f].token ? 5 : 1) {
 			cut = l.fields[f].at;
 			snprintf(what, sizeof(what), "base %zu cut at %zu", i, cut);
 			must_refuse(l.e.data, cut);
@@ -488,7 +488,7 @@ static void test_truncated(void **state)
 /* Each byte before the data, of arrays the first entries and a sample. */
 static void test_flipped(void **state)
 {
-	static const uint8_t flips[] = { 0x01, 0x80, 0xff, 0x20 };
+	static const uint8_t flips[] = { 0x01, 0x80, 0x20, 0xff };
 	struct layout l;
 	size_t i, f, b, k;
 	uint8_t *at;
@@ -497,11 +497,10 @@ static void test_flipped(void **state)
 	subject = what;
 	for (i = 0; i < NUM_BASES; i++) {
 		walk(&l, base(i));
-		for (f = 0; f < l.num; f += l.fields[f].token ? 13 : 1) {
+		for (f = 0; f < l.num; f += l.fields[f].token ? 37 : 1) {
 			for (b = 0; b < l.fields[f].size; b++) {
 				at = l.e.data + l.fields[f].at + b;
-				for (k = l.fields[f].kind == TEXT ? b % 4 : 0; k < 4;
-				     k += l.fields[f].kind == TEXT ? 4 : 1) {
+				for (k = b % 2; k < 4; k += l.fields[f].kind == TEXT ? 4 : 2) {
 					snprintf(what, sizeof(what), "base %zu byte %zu ^ %02x", i,
 						 l.fields[f].at + b, flips[k]);
 					*at ^= flips[k];
@@ -525,7 +524,7 @@ static void test_numbers(void **state)
 	subject = what;
 	for (i = 0; i < NUM_BASES; i++) {
 		walk(&l, base(i));
-		for (f = l.fields; f < l.fields + l.num; f += f->token ? 31 : 1) {
+		for (f = l.fields; f < l.fields + l.num; f += f->token ? 101 : 1) {
 			uint64_t was = load(l.e.data + f->at, f->size < 8 ? f->size : 8);
 			const uint64_t values[] = {
 				0, 1, was - 1, was + 1, 2 * was, was + 32, l.e.size,
@@ -537,7 +536,7 @@ static void test_numbers(void **state)
 
 			if (f->kind == TEXT || f->size > 8)
 				continue;
-			for (v = 0; v < sizeof(values) / sizeof(values[0]); v++) {
+			for (v = i % 3; v < sizeof(values) / sizeof(values[0]); v += i ? 3 : 1) {
 				snprintf(what, sizeof(what), "base %zu field at %zu = %llx", i,
 					 f->at, (unsigned long long)values[v]);
 				store(l.e.data + f->at, values[v], f->size);
@@ -689,7 +688,8 @@ static void test_tokenizer_keys(void **state)
 			for (k = 0; k < 12; k++) {
 				e = base(i);
 				change_key(&e, tokenizer_keys[n], k);
-				try_file(e.data, e.size);
+				if (!try_file(e.data, e.size) && k < 4)
+					run_model(e.data, e.size);
 				free(e.data);
 			}
 		}
