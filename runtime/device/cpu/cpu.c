@@ -78,6 +78,7 @@ static void cpu_info(struct unpu_engine *base, struct drm_unpu_dev_info *info)
 	info->max_rows = UNPU_CPU_MAX_ROWS;
 	info->max_dispatches = 4096;
 	info->tokens_per_submit = 1;
+	info->units = e->threads;
 	info->kv_types = 1u << DRM_UNPU_KV_F32 | 1u << DRM_UNPU_KV_F16;
 	info->num_matrices = e->ops.num_matrices;
 	memcpy(info->matrices, e->ops.matrices, sizeof(info->matrices));
