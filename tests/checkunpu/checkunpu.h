@@ -29,7 +29,8 @@ check_family_fn check_mm, check_quantize, check_norm, check_act, check_attn, che
 
 /*
  * Starts a function of this level. 0: the level has none of its own, or --function= does not name
- * it. Reseeds the random numbers from the seed and the name, so that it fails alone as in a full run.
+ * it. Reseeds the random numbers from the seed and the name, so that it fails alone as in a full
+ * run.
  */
 int check_begin(const struct check_level *level, int own, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -19,7 +19,8 @@ static uint32_t naive(const float *x, uint32_t n)
 	return at;
 }
 
-static void check_case(const struct check_level *level, const float *x, uint32_t n, const char *what)
+static void check_case(const struct check_level *level, const float *x, uint32_t n,
+		       const char *what)
 {
 	static float max;
 	static uint32_t at;

@@ -15,8 +15,8 @@ struct problem {
 };
 
 /*
- * Each weight carries the rounding of m_c - m, relative to the exponent, and of exp (4 u); a product
- * and a sum per chunk follow, and one division.
+ * Each weight carries the rounding of m_c - m, relative to the exponent, and of exp (4 u); a
+ * product and a sum per chunk follow, and one division.
  */
 static void compare(const struct problem *p)
 {

@@ -451,7 +451,8 @@ static void check_ranges(unpu_mm_fn *fn, const struct problem *p, enum kind kind
 			check_range(fn, p, kind, row0, row1, 0, 1 + check_below(MAX_TOKENS));
 }
 
-static void check_shape(unpu_mm_fn *fn, uint32_t layout, uint32_t numeric, uint32_t rows, uint32_t k)
+static void check_shape(unpu_mm_fn *fn, uint32_t layout, uint32_t numeric, uint32_t rows,
+			uint32_t k)
 {
 	struct problem p;
 
@@ -518,7 +519,8 @@ static void bench(unpu_mm_fn *fn, uint32_t layout, uint32_t numeric, int slow)
 void check_mm(const struct check_level *level)
 {
 	static const struct { uint32_t rows, k; } shapes[] = {
-		{ 1, 32 }, { 8, 64 }, { 24, 96 }, { 40, 32 }, { 61, 160 }, { 33, 1056 }, { 64, 576 },
+		{ 1, 32 }, { 8, 64 }, { 24, 96 }, { 40, 32 }, { 61, 160 }, { 33, 1056 },
+		{ 64, 576 },
 	};
 
 	for (uint32_t i = 0; i < level->ops->num_matrices; i++) {

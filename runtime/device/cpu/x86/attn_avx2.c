@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Up to two query heads go through a chunk together and share what is loaded of K and V. A score is
- * summed in 8 lanes over head_dim, then by a tree; an output in order of the cells: neither order
- * knows how many heads or cells there are.
+ * Up to two query heads go through a chunk together and share what is loaded of K and V. A score
+ * is summed in 8 lanes over head_dim, then by a tree; an output in order of the cells: neither
+ * order knows how many heads or cells there are.
  */
 #include <math.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Up to four query heads go through a chunk together and share what is loaded of K and V. A score is
- * summed in 16 lanes over head_dim, then by a tree; an output in order of the cells: neither order
- * knows how many heads or cells there are.
+ * Up to four query heads go through a chunk together and share what is loaded of K and V. A score
+ * is summed in 16 lanes over head_dim, then by a tree; an output in order of the cells: neither
+ * order knows how many heads or cells there are.
  */
 #include <math.h>
 
@@ -95,7 +95,8 @@ UNPU_INLINE void softmax(float s[UNPU_CHUNK], uint32_t cells, float *ms)
 
 /* 16 * parts elements of the outputs, from element i on. */
 UNPU_INLINE void outputs(const struct unpu_attn_args *a, float *o, const uint32_t heads, uint32_t i,
-			 float s[HEADS][UNPU_CHUNK], const int parts, __mmask16 mask, const int half)
+			 float s[HEADS][UNPU_CHUNK], const int parts, __mmask16 mask,
+			 const int half)
 {
 	__m512 acc[HEADS][4], v[4];
 

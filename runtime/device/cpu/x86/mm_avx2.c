@@ -28,7 +28,8 @@ struct strip {
 
 UNPU_INLINE struct strip strip_at(const struct unpu_mm_args *a, uint32_t row, enum weights type)
 {
-	const uint32_t panel = type == Q8 || type == Q4 ? 8 : 16;
+	const int quantised = type == Q8 || type == Q4;
+	const uint32_t panel = quantised ? 8 : 16;
 	const uint64_t blocks = (uint64_t)(row / panel) * (unpu_pad32(a->k) / 32);
 	const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
 	const int32_t left = a->rows > row ? (int32_t)(a->rows - row) : 0;
@@ -36,7 +37,7 @@ UNPU_INLINE struct strip strip_at(const struct unpu_mm_args *a, uint32_t row, en
 	return (struct strip) {
 		.quants = (const uint8_t *)a->quants + blocks * block_bytes(type) +
 			  row % panel * (type == F32 ? 4 : 2),
-		.scales = (const uint8_t *)a->scales + blocks * 16,
+		.scales = quantised ? (const uint8_t *)a->scales + blocks * 16 : NULL,
 		.y = a->y + (row - a->row0),
 		.live = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(left), lane)),
 	};

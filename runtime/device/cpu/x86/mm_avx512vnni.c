@@ -34,10 +34,11 @@ UNPU_INLINE struct panel panel_at(const struct unpu_mm_args *a, uint32_t row, en
 {
 	uint64_t blocks = (uint64_t)(row / 16) * (unpu_pad32(a->k) / 32);
 	uint32_t first = a->row0 > row ? a->row0 - row : 0;
+	const int quantised = type == Q8 || type == Q4;
 
 	return (struct panel) {
 		.quants = (const uint8_t *)a->quants + blocks * block_bytes(type),
-		.scales = (const uint8_t *)a->scales + blocks * 32,
+		.scales = quantised ? (const uint8_t *)a->scales + blocks * 32 : NULL,
 		.y = a->y + ((int64_t)row - a->row0),
 		.stored = lanes(a->row1 - row) & ~lanes(first),
 		.live = lanes(a->rows > row ? a->rows - row : 0),

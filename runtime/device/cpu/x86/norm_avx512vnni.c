@@ -70,7 +70,8 @@ UNPU_INLINE void scale(const float *x, const float *weight, const float *bias, u
 		__mmask16 mask = lanes(n > i ? n - i : 0);
 		__m512 v;
 
-		v = centred ? centre(x, i, n > i ? n : i, mean) : _mm512_maskz_loadu_ps(mask, x + i);
+		v = centred ? centre(x, i, n > i ? n : i, mean) :
+			      _mm512_maskz_loadu_ps(mask, x + i);
 		v = _mm512_mul_ps(_mm512_mul_ps(v, _mm512_set1_ps(r)),
 				  _mm512_maskz_loadu_ps(mask, weight + i));
 		if (bias)
