@@ -23,8 +23,9 @@ check 'bench of one token' is_quiet
 run bench "$model" -p 65 -n 64 -r 1
 check "bench above the model's context" is_one_line 1 'need 129'
 cp "$model" "$work/-dash.gguf"
-(cd "$work" && "${unpu[@]}" bench -p 4 -n 4 -r 1 -- -dash.gguf >"$work/out" 2>"$work/err" </dev/null)
-status=$?
+cd "$work" || exit 1
+run bench -p 4 -n 4 -r 1 -- -dash.gguf
+cd "$root" || exit 1
 check 'a MODEL that begins with -' is_quiet
 "${unpu[@]}" bench "$model" -p 4 -n 4 -r 1 2>"$work/err" </dev/null | :
 status=${PIPESTATUS[0]}

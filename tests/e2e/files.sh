@@ -42,10 +42,12 @@ refused "$work/"$'new\nline\e[31m' new
 refused "$work/"$'latin \xe9' 'latin \xE9'
 cp "$model" "$work/forbidden.gguf"
 chmod 000 "$work/forbidden.gguf"
-if [ "$(id -u)" = 0 ]; then
-	skip 'a file without permission' 'root may read everything'
+chmod 711 "$work"
+if as_nobody; then
+	refused "$work/forbidden.gguf" 'forbidden.gguf: Permission denied'
+	as_before
 else
-	refused "$work/forbidden.gguf" forbidden.gguf
+	skip 'a file without permission' 'root may read everything, and nobody cannot run this'
 fi
 
 printf 'G' >"$work/one-byte.gguf"
@@ -56,7 +58,8 @@ head -c 4096 /dev/urandom | sed 's/^/x/' >"$work/random.gguf"
 head -c 1000000 /dev/zero >"$work/zeros.gguf"
 { printf 'GGUF\1\0\0\0'; tail -c +9 "$model"; } >"$work/version1.gguf"
 { printf 'GGUF\0\0\0\3'; tail -c +9 "$model"; } >"$work/big-endian.gguf"
-{ printf 'GGUF\3\0\0\0\377\377\377\377\377\377\377\377'; tail -c +17 "$model"; } >"$work/counts.gguf"
+{ printf 'GGUF\3\0\0\0\377\377\377\377\377\377\377\377'; tail -c +17 "$model"; } \
+	>"$work/counts.gguf"
 for file in one-byte magic header text random zeros version1 big-endian counts; do
 	refused "$work/$file.gguf" ''
 done

@@ -103,6 +103,18 @@ find_mktiny() {
 	finish
 }
 
+# From here to as_before the command runs as a user whom permissions bind; false when it cannot.
+as_nobody() {
+	unpu_before=("${unpu[@]}")
+	[ "$(id -u)" = 0 ] || return 0
+	unpu=(setpriv --reuid=65534 --regid=65534 --clear-groups "${unpu[@]}")
+	"${unpu[@]}" --version >/dev/null 2>&1 && return
+	as_before
+	return 1
+}
+
+as_before() { unpu=("${unpu_before[@]}"); }
+
 # $1: a name below ../shared. When it is not there, false after a skip that names $2.
 have_shared() {
 	[ -e "$shared/$1" ] && return

@@ -94,8 +94,8 @@ for kind in 'llama f32 tokenizer=spm' 'llama f32 tokenizer=bpe' 'gpt2 f32'; do
 	"${unpu[@]}" tokenize "$model" -p 'Hello' >/dev/full 2>"$work/err" </dev/null
 	status=$?
 	check "$name: tokenize to a full disk" is_one_line 1 'No space left'
-	"${unpu[@]}" tokenize "$model" -f "$work/text-letters" 2>"$work/err" </dev/null | head -c 1 \
-		>/dev/null
+	"${unpu[@]}" tokenize "$model" -f "$work/text-letters" 2>"$work/err" </dev/null |
+		head -c 1 >/dev/null
 	status=${PIPESTATUS[0]}
 	check "$name: tokenize into a broken pipe" is_quiet
 	# shellcheck disable=SC2046
