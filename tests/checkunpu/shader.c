@@ -357,7 +357,7 @@ static void restore(struct shader *s, const struct copy *copy)
 
 void shader_run_pure(struct shader *s)
 {
-	static const uint32_t threads[] = { 2, 3, 7 };
+	static const uint32_t threads[] = { 2, 7 };
 	const struct unpu_shader_info *info = unpu_shader_info(s->kind);
 	uint32_t live = shader_state(s)->rows_live;
 	struct copy before, after;

@@ -87,7 +87,7 @@ static void check_attn_chunks(const struct check_level *level, uint32_t kv_type)
 
 	if (!check_begin(level, 1, "shader_attn_%s", kv_type ? "f16" : "f32"))
 		return;
-	for (int n = 0; n < 10 && check_going_on(); n++) {
+	for (int n = 0; n < 6 && check_going_on(); n++) {
 		struct unpu_attn_spec s = {
 			.rows = 1 + check_below(5), .slots = 1 + check_below(3),
 			.cells = 64 * (1 + check_below(3)), .kv_heads = 1 + check_below(3),
@@ -188,9 +188,9 @@ static void check_matrix(const struct check_level *level, uint32_t layout, uint3
 
 	if (!check_begin(level, 1, "shader_attn_out_%s_%s", info->name, numeric ? "a8" : "f32"))
 		return;
-	for (int n = 0; n < 6 && check_going_on(); n++) {
+	for (int n = 0; n < 4 && check_going_on(); n++) {
 		struct unpu_attn_out_spec s = {
-			.rows = 1 + check_below(4), .slots = 2, .cells = n < 4 ? 128 : 4096,
+			.rows = 1 + check_below(4), .slots = 2, .cells = n < 3 ? 128 : 4096,
 			.hidden = 8 + check_below(150), .heads = 1 + check_below(5),
 			.head_dim = info->quantised && !info->packed ? 32 : 8 + 8 * check_below(4),
 			.layout = layout, .numeric = numeric,

@@ -132,7 +132,7 @@ static void check_victim(const struct check_level *level, const struct victim *v
 		for (uint32_t word = 0; word < WORDS && check_going_on(); word++)
 			check_word(&sh, v, word);
 		/* Random words everywhere in the state. */
-		for (int n = 0; n < 300 && check_going_on(); n++) {
+		for (int n = 0; n < 100 && check_going_on(); n++) {
 			fill(&sh);
 			for (uint32_t i = 0; i < sh.bufs[0].bytes / 4; i++)
 				if (check_below(3))
@@ -170,7 +170,7 @@ static void check_sample_inputs(const struct check_level *level)
 
 	if (!check_begin(level, 1, "shader_state_sample_inputs"))
 		return;
-	for (int n = 0; n < 600 && check_going_on(); n++) {
+	for (int n = 0; n < 200 && check_going_on(); n++) {
 		uint32_t binding = UNPU_SAMPLE_LOGITS + n % 3;
 		uint32_t *words;
 
