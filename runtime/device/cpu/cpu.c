@@ -26,6 +26,12 @@ struct cpu_program {
 	struct cpu_call calls[];
 };
 
+/* Shared bytes, then each thread's. */
+struct cpu_scratch {
+	uint8_t *base;
+	size_t shared, local, bytes;
+};
+
 /* What the threads of one run share; the fields change only while all of them wait. */
 struct cpu_run {
 	struct cpu_engine *engine;
@@ -43,9 +49,10 @@ struct cpu_engine {
 	struct unpu_log log;
 	struct unpu_pool *pool;
 	uint32_t threads;
-	pthread_mutex_t lock;	/* of the scratch: a run against a prepare that lets it grow */
-	uint8_t *scratch;	/* shared, then each thread's */
-	size_t shared, local, scratch_bytes;
+	/* A run uses `scratch`; what a new program needs besides waits in `next` for the next
+	 * run, so that neither waits for the other but to look. */
+	pthread_mutex_t lock;
+	struct cpu_scratch scratch, next;
 	struct cpu_run run;
 };
 
@@ -128,28 +135,46 @@ static int cpu_shader_check(struct unpu_engine *base, uint32_t kind, const uint3
 
 /* ---- programs ----------------------------------------------------------------------------- */
 
-/* Room for the shared and local scratch of a new program; never shrinks. */
+static void cpu_scratch_free(struct cpu_scratch *scratch)
+{
+	if (scratch->base)
+		munmap(scratch->base, scratch->bytes);
+	*scratch = (struct cpu_scratch){ 0 };
+}
+
+/* Room for the scratch of a new program; called with the lock held. Never shrinks. */
 static int cpu_reserve(struct cpu_engine *e, size_t shared, size_t local)
 {
-	size_t bytes;
-	void *scratch;
+	const struct cpu_scratch *old = e->next.base ? &e->next : &e->scratch;
+	struct cpu_scratch new = {
+		.shared = shared > old->shared ? shared : old->shared,
+		.local = local > old->local ? local : old->local,
+	};
+	void *base;
 
-	if (shared <= e->shared && local <= e->local)
+	if (new.shared == old->shared && new.local == old->local)
 		return 0;
-	shared = shared > e->shared ? shared : e->shared;
-	local = local > e->local ? local : e->local;
-	bytes = shared + local * e->threads;
-	scratch = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (scratch == MAP_FAILED)
+	new.bytes = new.shared + new.local * e->threads;
+	base = mmap(NULL, new.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (base == MAP_FAILED)
 		return unpu_fail(&e->log, -ENOMEM, "cpu: no memory for %zu bytes of scratch",
-				 bytes);
-	if (e->scratch)
-		munmap(e->scratch, e->scratch_bytes);
-	e->scratch = scratch;
-	e->shared = shared;
-	e->local = local;
-	e->scratch_bytes = bytes;
+				 new.bytes);
+	new.base = base;
+	cpu_scratch_free(&e->next);
+	e->next = new;
 	return 0;
+}
+
+/* At the start of a run: nobody uses the old one. */
+static void cpu_scratch_adopt(struct cpu_engine *e)
+{
+	pthread_mutex_lock(&e->lock);
+	if (e->next.base) {
+		cpu_scratch_free(&e->scratch);
+		e->scratch = e->next;
+		e->next = (struct cpu_scratch){ 0 };
+	}
+	pthread_mutex_unlock(&e->lock);
 }
 
 static void cpu_call_init(struct cpu_call *call, const struct unpu_job_dispatch *d)
@@ -170,7 +195,7 @@ static int cpu_program_prepare(struct unpu_engine *base, struct unpu_program *pr
 {
 	struct cpu_engine *e = cpu_engine(base);
 	struct cpu_program *p;
-	size_t shared = 0, local = 0;
+	size_t shared = 64, local = 64;	/* never none: arithmetic on NULL is undefined */
 	int err;
 
 	p = calloc(1, sizeof(*p) + program->num_dispatches * sizeof(p->calls[0]));
@@ -236,7 +261,8 @@ static void cpu_call_run(const struct cpu_run *run, uint32_t index, uint32_t wor
 	const struct unpu_twin_args args = {
 		.ops = &e->ops, .view = &run->view,
 		.spec = call->spec, .constants = call->constants, .bindings = call->bindings,
-		.shared = e->scratch, .local = e->scratch + e->shared + worker * e->local,
+		.shared = e->scratch.base,
+		.local = e->scratch.base + e->scratch.shared + worker * e->scratch.local,
 		.thread = worker, .threads = e->threads,
 	};
 
@@ -264,9 +290,8 @@ static int cpu_run(struct unpu_engine *base, struct unpu_program *program,
 {
 	struct cpu_engine *e = cpu_engine(base);
 	struct cpu_run *run = &e->run;
-	int err;
 
-	pthread_mutex_lock(&e->lock);
+	cpu_scratch_adopt(e);
 	run->engine = e;
 	run->program = program->priv;
 	run->cancel = cancel;
@@ -276,9 +301,7 @@ static int cpu_run(struct unpu_engine *base, struct unpu_program *program,
 		cpu_begin(run);
 	if (run->program->num_calls && !run->err)
 		unpu_pool_run(e->pool, cpu_worker, run);
-	err = run->err;
-	pthread_mutex_unlock(&e->lock);
-	return err;
+	return run->err;
 }
 
 /* ---- birth and death ---------------------------------------------------------------------- */
@@ -290,8 +313,8 @@ static void cpu_destroy(struct unpu_engine *base)
 	if (!e)
 		return;
 	unpu_pool_destroy(e->pool);
-	if (e->scratch)
-		munmap(e->scratch, e->scratch_bytes);
+	cpu_scratch_free(&e->scratch);
+	cpu_scratch_free(&e->next);
 	pthread_mutex_destroy(&e->lock);
 	free(e);
 }
