@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Loading: a file becomes a mapping, a checked GGUF, a tokenizer, layer plans and packed weights. */
+/* Loading: a file becomes a mapping, a checked GGUF, a tokenizer, layer plans, packed weights. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -71,12 +71,31 @@ static int pack_weights(struct unpu_model *m, const struct unpu_model_params *pa
 	return unpu_weights_create(m->dev, m->arch, &pack, &m->log, &m->weights);
 }
 
+/* What stands in the way of running the file is worth a warning where it is only looked at. */
+static void warn_instead(void *arg, enum unpu_log_level level, const char *text)
+{
+	unpu_log(arg, level == UNPU_LOG_ERROR ? UNPU_LOG_WARN : level, "%s", text);
+}
+
+static void load_for_info(struct unpu_model *m)
+{
+	const struct unpu_log log = { warn_instead, &m->log };
+
+	unpu_tokenizer_create(m->gguf, &log, &m->tok);
+	if (unpu_gguf_num_tensors(m->gguf))
+		unpu_arch_create(m->gguf, &log, &m->arch);
+}
+
 static int load_all(struct unpu_model *m, const void *data, uint64_t size,
 		    const struct unpu_model_params *params)
 {
 	int ret = unpu_gguf_create(data, size, &m->log, &m->gguf);
 
 	ret = ret ? ret : copy_names(m);
+	if (!ret && params->flags & UNPU_MODEL_INFO_ONLY) {
+		load_for_info(m);
+		return 0;
+	}
 	ret = ret ? ret : unpu_tokenizer_create(m->gguf, &m->log, &m->tok);
 	if (ret || params->flags & UNPU_MODEL_VOCAB_ONLY)
 		return ret;
@@ -114,7 +133,7 @@ static int load(void *map, uint64_t map_bytes, const void *data, uint64_t size,
 static int check_params(const struct unpu_model_params *params)
 {
 	const struct unpu_log log = { params->log, params->log_arg };
-	const uint32_t known = UNPU_MODEL_VOCAB_ONLY | UNPU_MODEL_CLASS_F32;
+	const uint32_t known = UNPU_MODEL_VOCAB_ONLY | UNPU_MODEL_CLASS_F32 | UNPU_MODEL_INFO_ONLY;
 
 	if (params->size != sizeof(*params))
 		return -EINVAL;

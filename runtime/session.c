@@ -2,9 +2,9 @@
 /*
  * A conversation: KV cells, token history, sampler, and the programs that move it on.
  *
- * history[0..used) are the session's tokens, of which [0..evaluated) have their K and V in the cache. A
- * token that was just sampled is not evaluated yet; the device holds its row and embedding while
- * `row_ready`, else the host sends it with the next prompt rows.
+ * history[0..used) are the session's tokens, of which [0..evaluated) have their K and V in the
+ * cache. A token that was just sampled is not evaluated yet; the device holds its row and embedding
+ * while `row_ready`, else the host sends it with the next prompt rows.
  */
 #include <errno.h>
 #include <math.h>
@@ -284,8 +284,8 @@ static int append(struct unpu_session *s, const uint32_t *ids, size_t count)
 
 	if (count > s->context - s->used)
 		return unpu_fail(log, -ENOSPC,
-				 "%zu tokens do not fit the context: %u of %u tokens are used", count,
-				 s->used, s->context);
+				 "%zu tokens do not fit the context: %u of %u tokens are used",
+				 count, s->used, s->context);
 	for (size_t i = 0; i < count; i++)
 		if (ids[i] >= vocab)
 			return unpu_fail(log, -EINVAL, "token %u is outside the vocabulary of %u",
@@ -351,7 +351,7 @@ struct stream {
 	bool drop_space;	/* SentencePiece: the space before the first word is no text */
 };
 
-#define MAX_PIECE	1024	/* longer tokens reach the callback in pieces of a character or more */
+#define MAX_PIECE	1024	/* longer tokens reach the callback in several pieces */
 
 static int stream_token(struct stream *st, uint32_t id)
 {
@@ -408,8 +408,9 @@ static int sample_some(struct unpu_session *s, uint32_t want, uint32_t *made)
 	}
 	*made = header->ring_head - before;
 	if (!ret && (*made == 0 || *made > s->context - s->used))
-		ret = unpu_fail(&s->model->log, -EIO, "%s sampled %u tokens where up to %u were due",
-				s->dev->id, *made, want);
+		ret = unpu_fail(&s->model->log, -EIO,
+				"%s sampled %u tokens where up to %u were due", s->dev->id, *made,
+				want);
 	/* Of what stands in history now, all but the newest token has been through the layers. */
 	s->logits_ready = false;
 	s->row_ready = !ret && header->stop == 0;
@@ -554,7 +555,8 @@ static int set_shape(struct unpu_session *s, const struct unpu_session_params *p
 				 p->kv == UNPU_KV_F32 ? "f32" : "f16");
 	if (p->context > hp->context)
 		return unpu_fail(&s->model->log, -EINVAL,
-				 "a context of %u is above the model's %u", p->context, hp->context);
+				 "a context of %u is above the model's %u", p->context,
+				 hp->context);
 	s->context = p->context ? p->context : default_context(hp, want.kv_type);
 	want.cells = (s->context + UNPU_CHUNK - 1) / UNPU_CHUNK * UNPU_CHUNK;
 	want.chunks = want.cells / UNPU_CHUNK;

@@ -60,13 +60,12 @@ int unpu_model_info(const struct unpu_model *m, struct unpu_model_info *info)
 	info->architecture = m->arch_name;
 	info->weight_type = main_type(m->gguf, &info->parameters);
 	info->file_bytes = unpu_gguf_size(m->gguf);
-	info->vocab = unpu_tokenizer_vocab(m->tok);
+	info->vocab = m->tok ? unpu_tokenizer_vocab(m->tok) : 0;
 	info->device = "none";
 	info->device_name = "none";
 	if (!m->arch)
 		return 0;
 	info->vocab = m->arch->hp.vocab;
-	info->weight_bytes = m->weights->bytes;
 	info->context = m->arch->hp.context;
 	info->layers = m->arch->hp.layers;
 	info->hidden = m->arch->hp.hidden;
@@ -74,6 +73,9 @@ int unpu_model_info(const struct unpu_model *m, struct unpu_model_info *info)
 	info->heads = m->arch->hp.heads;
 	info->kv_heads = m->arch->hp.kv_heads;
 	info->head_dim = m->arch->hp.head_dim;
+	if (!m->weights)
+		return 0;
+	info->weight_bytes = m->weights->bytes;
 	info->threads = m->weights->info.units;
 	info->device = m->dev->id;
 	info->device_name = (const char *)m->weights->info.name;
@@ -96,4 +98,3 @@ int unpu_model_tensor(const struct unpu_model *m, uint32_t i, struct unpu_tensor
 	info->bytes = t->bytes;
 	return 0;
 }
-

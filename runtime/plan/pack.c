@@ -13,8 +13,8 @@
 #define MAX_SEGMENTS	3
 
 /*
- * Which rows of the file make a matrix: tensors one after the other, or, for gate and up, 32 rows of
- * the first and 32 of the second in turn.
+ * Which rows of the file make a matrix: tensors one after the other, or, for gate and up, 32 rows
+ * of the first and 32 of the second in turn.
  */
 struct source {
 	const struct unpu_tensor *tensor[MAX_SEGMENTS];
@@ -131,7 +131,7 @@ static uint64_t align_up(uint64_t n, uint64_t align)
 	return (n + align - 1) / align * align;
 }
 
-/* A range in the current bank, or in a new one when the bank would grow above the device's limit. */
+/* A range in the current bank, or in a new one when that would grow above the device's limit. */
 static int place(struct packer *p, uint64_t bytes, uint32_t *bank, struct unpu_range *range)
 {
 	const struct drm_unpu_dev_info *info = &p->w->info;
@@ -169,8 +169,8 @@ static int place_weight(struct packer *p, const struct source *s, struct unpu_we
 	ret = place(p, align_up(quants, align) + scales, &e->bank, &both);
 	if (ret)
 		return unpu_fail(&p->w->log, ret,
-				 "a matrix of %u x %u (%llu MiB) does not fit %s (%llu MiB a buffer)",
-				 s->rows, s->k, (unsigned long long)(quants + scales) >> 20,
+				 "a matrix of %u x %u (%llu MiB) does not fit %s "
+				 "(%llu MiB a buffer)", s->rows, s->k, (unsigned long long)(quants + scales) >> 20,
 				 p->w->dev->id, (unsigned long long)p->w->info.max_bo_bytes >> 20);
 	weight->quants = (struct unpu_range){ .offset = both.offset, .bytes = quants };
 	weight->scales = (struct unpu_range){ .offset = both.offset + align_up(quants, align),

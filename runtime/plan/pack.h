@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Weights become a device's layouts. One struct unpu_weights per model and device; sessions share it.
+ * Weights become a device's layouts. One struct unpu_weights per model and device; sessions share
+ * it.
  */
 #ifndef UNPU_PACK_H
 #define UNPU_PACK_H
@@ -57,7 +58,7 @@ struct unpu_pack_params {
 	uint64_t mapping_bytes;
 };
 
-/* -E2BIG: a matrix above the device's limits; -ENOTSUP: no layout holds its type; -ENOMEM, -ENOSPC. */
+/* -E2BIG: a matrix above the device's limits; -ENOTSUP: no layout for its type; -ENOMEM, -ENOSPC. */
 int unpu_weights_create(struct unpu_device *dev, const struct unpu_arch *arch,
 			const struct unpu_pack_params *params, const struct unpu_log *log,
 			struct unpu_weights **weights);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The errno table of unpu_accel.h, row by row, on an in-process device: one field of one call is
- * wrong, the rest is valid, and the same call without it succeeds. The rows are read from the header:
- * one without a case here fails, and so does a case without a row.
+ * wrong, the rest is valid, and the same call without it succeeds. The rows are read from the
+ * header: one without a case here fails, and so does a case without a row.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -279,7 +279,7 @@ static void lose_memory(struct rig *rig)
 
 /* ---- cases --------------------------------------------------------------------------------- */
 
-/* `width` bytes of the rig are replaced, by a value or by another word of it; or setup is called. */
+/* `width` bytes of the rig are replaced, by a value or another word of it; or setup is called. */
 struct poke {
 	size_t at, width;
 	uint64_t value;
@@ -324,7 +324,8 @@ static const struct errno_case cases[] = {
 	  { RUN(fill_heap) } },
 	{ "BO_CREATE | flags | unknown bit", BO_CREATE, EINVAL, { SET(bo_create.flags, 2) } },
 
-	{ "BO_MMAP_OFFSET | handle | 0", BO_MMAP_OFFSET, ENOENT, { SET(bo_mmap_offset.handle, 0) } },
+	{ "BO_MMAP_OFFSET | handle | 0", BO_MMAP_OFFSET, ENOENT,
+	  { SET(bo_mmap_offset.handle, 0) } },
 	{ "BO_MMAP_OFFSET | handle | unknown", BO_MMAP_OFFSET, ENOENT,
 	  { SET(bo_mmap_offset.handle, UNKNOWN) } },
 	{ "BO_MMAP_OFFSET | handle | without BO_MMAP", BO_MMAP_OFFSET, EINVAL,
@@ -349,7 +350,8 @@ static const struct errno_case cases[] = {
 	{ "CTX_QUERY | ctx_id | unknown", CTX_QUERY, ENOENT, { SET(ctx_query.ctx_id, UNKNOWN) } },
 	{ "CTX_QUERY | pad | not 0", CTX_QUERY, EINVAL, { SET(ctx_query.pad, 1) } },
 
-	{ "SHADER_CREATE | name | empty", SHADER_CREATE, EINVAL, { SET(shader_create.name[0], 0) } },
+	{ "SHADER_CREATE | name | empty", SHADER_CREATE, EINVAL,
+	  { SET(shader_create.name[0], 0) } },
 	{ "SHADER_CREATE | name | bytes after the NUL", SHADER_CREATE, EINVAL,
 	  { SET(shader_create.name[7], 'x') } },
 	{ "SHADER_CREATE | name | bytes after the NUL", SHADER_CREATE, EINVAL,
@@ -362,7 +364,8 @@ static const struct errno_case cases[] = {
 	  { SET(shader_create.spec_words, 25) } },
 	{ "SHADER_CREATE | spec_words | not the shader's", SHADER_CREATE, EINVAL,
 	  { SET(shader_create.spec_words, 7) } },
-	{ "SHADER_CREATE | spec | no address", SHADER_CREATE, EFAULT, { SET(shader_create.spec, 0) } },
+	{ "SHADER_CREATE | spec | no address", SHADER_CREATE, EFAULT,
+	  { SET(shader_create.spec, 0) } },
 	{ "SHADER_CREATE | spec | a word out of its range", SHADER_CREATE, EINVAL,
 	  { SET(spec.rows, 257) } },
 	{ "SHADER_CREATE | spec | a variant this device has not", SHADER_CREATE, EOPNOTSUPP,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Every packed layout, read back by the words of shaders/layout.h, holds the file's values exactly. */
+/* Every packed layout, read back by the words of shaders/layout.h, holds the file's values. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -104,7 +104,8 @@ static int nibble_signed(uint32_t n)
 }
 
 /* The panel's value, by the comment in shaders/layout.h. */
-static double panel_value(uint32_t layout, const uint8_t *q, const uint8_t *s, uint32_t r, uint32_t i)
+static double panel_value(uint32_t layout, const uint8_t *q, const uint8_t *s, uint32_t r,
+			  uint32_t i)
 {
 	const struct unpu_layout_info *info = unpu_layout_info(layout);
 	uint32_t R = info->panel, b = i / 32, k = i % 32, n;
