@@ -350,8 +350,6 @@ static void submission_commit(struct inproc *dev, struct submission *sub)
 				       sub->syncs[i].point, &job->fence);
 	dev->stats.jobs_submitted++;
 	sub->args->seqno = job->seqno;
-	/* A thread may be waiting for anything to run. */
-	pthread_cond_broadcast(&dev->changed);
 }
 
 int inproc_submit(struct unpu_device *base, struct drm_unpu_submit *args)

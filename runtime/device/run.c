@@ -265,8 +265,6 @@ static bool run_some(struct inproc *dev)
 	ctx->turn = ++dev->turns;
 	settle(dev, best, (uint32_t)priority, run_repeat(dev, ctx));
 	inproc_ctx_put(dev, ctx);
-	/* Who waits may take over now. */
-	pthread_cond_broadcast(&dev->changed);
 	return true;
 }
 
@@ -300,7 +298,11 @@ int inproc_syncobj_destroy(struct unpu_device *base, uint32_t handle)
 	return obj ? 0 : inproc_refuse(dev, "SYNCOBJ_DESTROY", -EINVAL);
 }
 
-/* Runs jobs, or sleeps while another thread does, until the wait is over. */
+/*
+ * Runs jobs, or sleeps while another thread does, until the wait is over. A job only waits for
+ * jobs submitted before it, so the oldest of all can always run: nobody sleeps with none running,
+ * and a new job need not wake anybody.
+ */
 static int wait_and_run(struct inproc *dev, const struct unpu_wait *wait, uint64_t deadline_ns)
 {
 	while (!unpu_wait_ready(wait)) {
@@ -334,8 +336,9 @@ int inproc_syncobj_wait(struct unpu_device *base, uint32_t handle, uint64_t poin
 		dev->waiters++;
 		err = wait_and_run(dev, &wait, deadline_ns);
 		unpu_wait_finish(&wait);
-		if (!--dev->waiters)
-			pthread_cond_broadcast(&dev->changed);
+		dev->waiters--;
+		/* Another thread that waits has to run what is left. */
+		pthread_cond_broadcast(&dev->changed);
 	}
 	inproc_unlock(dev);
 	return err && err != -ETIME ? inproc_refuse(dev, "SYNCOBJ_WAIT", err) : err;

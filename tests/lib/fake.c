@@ -71,8 +71,32 @@ static int shader_check(struct unpu_engine *engine, uint32_t kind, const uint32_
 	return kind == UNPU_SHADER_ATTN && attn->kv_type == DRM_UNPU_KV_F16 ? -EOPNOTSUPP : 0;
 }
 
+/* What an engine may rely on: the grid and the sizes are exactly what the shader needs. */
+static void check_dispatch(const struct unpu_job_dispatch *dispatch)
+{
+	const struct unpu_shader_info *info = unpu_shader_info(dispatch->kind);
+	struct unpu_shader_need need;
+	uint32_t i;
+
+	assert_int_equal(unpu_shader_need(dispatch->kind, dispatch->spec, dispatch->constants,
+					  info->const_bytes, &need), 0);
+	assert_memory_equal(dispatch->grid, need.grid, sizeof(need.grid));
+	assert_int_equal(dispatch->num_bindings, info->num_bindings);
+	for (i = 0; i < info->num_bindings; i++) {
+		const struct unpu_job_binding *binding = &dispatch->bindings[i];
+
+		assert_int_equal(binding->size, need.bytes[i]);
+		assert_true(binding->offset + binding->size <= binding->bo->size);
+		assert_non_null(binding->bo->ptr);
+	}
+}
+
 static int program_prepare(struct unpu_engine *engine, struct unpu_program *program)
 {
+	uint32_t i;
+
+	for (i = 0; i < program->num_dispatches; i++)
+		check_dispatch(&program->dispatches[i]);
 	atomic_fetch_add(&to_fake(engine)->prepared, 1);
 	program->priv = engine;
 	return 0;

@@ -86,6 +86,7 @@ struct waiter {
 	pthread_t thread;
 	uint32_t syncobj;
 	uint64_t point;
+	uint64_t deadline_ns;
 	int err;
 };
 
@@ -93,14 +94,23 @@ static void *waiter_main(void *arg)
 {
 	struct waiter *waiter = arg;
 
-	waiter->err = wait_for(waiter->syncobj, waiter->point);
+	waiter->err = dev->ops->syncobj_wait(dev, waiter->syncobj, waiter->point,
+					     waiter->deadline_ns);
 	return NULL;
+}
+
+static void waiter_start_until(struct waiter *waiter, uint32_t syncobj, uint64_t point,
+			       uint64_t deadline_ns)
+{
+	*waiter = (struct waiter){
+		.syncobj = syncobj, .point = point, .deadline_ns = deadline_ns, .err = 1,
+	};
+	assert_int_equal(pthread_create(&waiter->thread, NULL, waiter_main, waiter), 0);
 }
 
 static void waiter_start(struct waiter *waiter, uint32_t syncobj, uint64_t point)
 {
-	*waiter = (struct waiter){ .syncobj = syncobj, .point = point, .err = 1 };
-	assert_int_equal(pthread_create(&waiter->thread, NULL, waiter_main, waiter), 0);
+	waiter_start_until(waiter, syncobj, point, fake_now() + 20 * SECOND);
 }
 
 static int waiter_join(struct waiter *waiter)
@@ -555,6 +565,34 @@ static void test_timeout_cancels_queue(void **state)
 	expect_failure(ctx, DRM_UNPU_CTX_GUILTY, -ECANCELED);
 }
 
+/* The guard sleeps until woken, or until the end of a longer time limit. */
+static void test_guard_wakes(void **state)
+{
+	uint32_t syncobj = fake_syncobj(dev);
+	uint32_t patient = fake_ctx(dev, DRM_UNPU_PRIORITY_NORMAL, 20 * SECOND);
+	uint32_t ctx = fake_ctx(dev, DRM_UNPU_PRIORITY_NORMAL, 10 * MS);
+	uint32_t hasty = fake_ctx(dev, DRM_UNPU_PRIORITY_NORMAL, 10 * MS);
+	uint32_t id = program(1);
+	uint64_t begin;
+
+	(void)state;
+	nap(20 * MS);
+	begin = fake_now();
+	fake->run_ns = 10 * SECOND;
+	assert_int_equal(fake_submit(dev, ctx, id, 1, syncobj, 0), 0);
+	assert_int_equal(wait_for(syncobj, 0), 0);
+	expect_failure(ctx, DRM_UNPU_CTX_GUILTY, -ETIME);
+	fake->run_ns = 0;
+	assert_int_equal(fake_submit(dev, patient, id, 1, syncobj, 0), 0);
+	assert_int_equal(wait_for(syncobj, 0), 0);
+	nap(20 * MS);
+	fake->run_ns = 10 * SECOND;
+	assert_int_equal(fake_submit(dev, hasty, id, 1, syncobj, 0), 0);
+	assert_int_equal(wait_for(syncobj, 0), 0);
+	expect_failure(hasty, DRM_UNPU_CTX_GUILTY, -ETIME);
+	assert_true(fake_now() - begin < 8 * SECOND);
+}
+
 /* Each repeat is progress: a job far longer than its timeout is fine. */
 static void test_progress_is_no_timeout(void **state)
 {
@@ -761,6 +799,42 @@ static void test_deadline_of_second(void **state)
 	assert_int_equal(waiter_join(&waiter), 0);
 }
 
+/* The runner gives up in the middle of a job: who waits for it takes over. */
+static void test_runner_gives_up(void **state)
+{
+	uint32_t syncobj = fake_syncobj(dev);
+	uint32_t ctx = fake_ctx(dev, DRM_UNPU_PRIORITY_NORMAL, 0);
+	struct waiter waiter;
+
+	(void)state;
+	fake->run_ns = 3 * MS;
+	assert_int_equal(fake_submit(dev, ctx, program(1), 40, syncobj, 0), 0);
+	waiter_start_until(&waiter, syncobj, 0, fake_now() + 30 * MS);
+	wait_inside();
+	assert_int_equal(wait_for(syncobj, 0), 0);
+	assert_int_equal(waiter_join(&waiter), -ETIME);
+	assert_int_equal(atomic_load(&fake->runs), 40);
+}
+
+/* A job ends while its runner goes on with others: who waits for it need not wait for those. */
+static void test_woken_by_other_runner(void **state)
+{
+	uint32_t long_syncobj = fake_syncobj(dev), syncobj = fake_syncobj(dev);
+	uint32_t ctx = fake_ctx(dev, DRM_UNPU_PRIORITY_NORMAL, 0);
+	uint32_t high = fake_ctx(dev, DRM_UNPU_PRIORITY_HIGH, 0);
+	struct waiter waiter;
+
+	(void)state;
+	fake->run_ns = 10 * MS;
+	assert_int_equal(fake_submit(dev, ctx, program(1), 100, long_syncobj, 0), 0);
+	waiter_start(&waiter, long_syncobj, 0);
+	wait_inside();
+	assert_int_equal(fake_submit(dev, high, program(2), 1, syncobj, 0), 0);
+	assert_int_equal(wait_for(syncobj, 0), 0);
+	assert_int_equal(fake_query(dev, ctx).completed_seqno, 0);
+	assert_int_equal(waiter_join(&waiter), 0);
+}
+
 /* The runner leaves when its own point is reached; who waits for another takes over. */
 static void test_two_waiters(void **state)
 {
@@ -869,6 +943,7 @@ int main(void)
 		TEST(test_timeout),
 		TEST(test_timeout_ignored),
 		TEST(test_timeout_cancels_queue),
+		TEST(test_guard_wakes),
 		TEST(test_progress_is_no_timeout),
 		TEST(test_engine_fails),
 		TEST(test_device_lost),
@@ -879,6 +954,8 @@ int main(void)
 		TEST(test_dependency),
 		TEST(test_deadline),
 		TEST(test_deadline_of_second),
+		TEST(test_runner_gives_up),
+		TEST(test_woken_by_other_runner),
 		TEST(test_two_waiters),
 		TEST(test_many_clients),
 	};
