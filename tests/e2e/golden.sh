@@ -58,6 +58,10 @@ tiny_logits() { # $1: architecture, $2: mask, $3: model
 		allowed=5e-3
 		# The golden logits of qwen3 were made with an f16 cache.
 		[ $kv = f32 ] && [ "$1" != qwen3 ] && allowed=2e-4
+		# Those of gpt2 took GELU from a table with f16 in and out: 3.7e-4 from the exact
+		# function. tests/unit/oracle.c holds the reference with such a table to 2e-4, and
+		# tests/unit/session.c unpu to the reference without it.
+		[ $kv = f32 ] && [ "$1" = gpt2 ] && allowed=5e-4
 		run eval "$3" --tokens "$ids" --logits "$work/logits" --greedy 16 --kv $kv
 		check "tiny $1 $2 --kv $kv" is_quiet
 		check "tiny $1 $2 --kv $kv: logits" near "$golden.logits" "$work/logits" $allowed

@@ -531,6 +531,41 @@ static void vocab_only_has_no_sessions(void **state)
 	close_subject(&s);
 }
 
+/* Looking at a file needs neither a device nor an architecture that runs. */
+static void any_file_can_be_looked_at(void **state)
+{
+	struct unpu_model_params params = UNPU_MODEL_PARAMS_INIT;
+	struct unpu_model_info info = { .size = sizeof(info) };
+	struct unpu_tensor_info tensor;
+	struct subject s;
+	uint8_t *arch;
+
+	(void)state;
+	open_subject(&s, "llama", UNPU_TYPE_Q8_0, 1, 0);
+	unpu_model_destroy(s.model);
+	params.flags = UNPU_MODEL_INFO_ONLY;
+	params.log = log_line;
+	num_errors = 0;
+	assert_int_equal(unpu_model_load_memory(s.file, s.size, &params, &s.model), 0);
+	assert_int_equal(unpu_model_info(s.model, &info), 0);
+	assert_int_equal(info.weight_bytes, 0);
+	assert_string_equal(info.device, "none");
+	assert_true(info.layers > 0 && info.context > 0 && info.vocab > 0);
+	unpu_model_destroy(s.model);
+
+	/* the value of general.architecture follows its key, type and length */
+	arch = memmem(s.file, s.size, "general.architecture", 20);
+	assert_non_null(arch);
+	memcpy(arch + 20 + 4 + 8, "lambd", 5);
+	assert_int_equal(unpu_model_load_memory(s.file, s.size, &params, &s.model), 0);
+	assert_int_equal(unpu_model_info(s.model, &info), 0);
+	assert_int_equal(info.layers, 0);
+	assert_string_equal(info.architecture, "lambd");
+	assert_int_equal(unpu_model_tensor(s.model, 0, &tensor), 0);
+	assert_int_equal(num_errors, 0);
+	close_subject(&s);
+}
+
 /* An offset inside a file, not a multiple of a page or of the file's alignment. */
 static void files_may_lie_in_files(void **state)
 {
@@ -571,6 +606,7 @@ int main(void)
 		cmocka_unit_test(bad_settings_are_named),
 		cmocka_unit_test(bad_tokens_are_refused),
 		cmocka_unit_test(vocab_only_has_no_sessions),
+		cmocka_unit_test(any_file_can_be_looked_at),
 		cmocka_unit_test(files_may_lie_in_files),
 	};
 

@@ -104,27 +104,11 @@ static void put_model(const struct unpu_model *model, const struct settings *set
 		json_close('}');
 }
 
-/* A file without tensors holds only a tokenizer: there is nothing more to load. */
-static bool has_more(const struct unpu_model *model)
-{
-	struct unpu_model_info info = { .size = sizeof(info) };
-	struct unpu_tensor_info tensor;
-
-	unpu_model_info(model, &info);
-	return !info.layers && !unpu_model_tensor(model, 0, &tensor);
-}
-
 static int info_main(const struct settings *settings)
 {
 	struct unpu_model *model = NULL;
-	int status;
+	int status = model_open(settings, UNPU_MODEL_INFO_ONLY, &model);
 
-	status = model_open(settings, UNPU_MODEL_VOCAB_ONLY, &model);
-	if (!status && has_more(model)) {
-		unpu_model_destroy(model);
-		model = NULL;
-		status = model_open(settings, 0, &model);
-	}
 	if (!status)
 		put_model(model, settings);
 	unpu_model_destroy(model);
