@@ -604,7 +604,8 @@ int unpu_session_create(struct unpu_model *model, const struct unpu_session_para
 	if (params->size != sizeof(*params))
 		return -EINVAL;
 	if (!model->weights)
-		return unpu_fail(&model->log, -EINVAL, "the model was loaded for its tokenizer only");
+		return unpu_fail(&model->log, -EINVAL,
+				 "the model was loaded for its tokenizer only");
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;

@@ -170,7 +170,8 @@ static int place_weight(struct packer *p, const struct source *s, struct unpu_we
 	if (ret)
 		return unpu_fail(&p->w->log, ret,
 				 "a matrix of %u x %u (%llu MiB) does not fit %s "
-				 "(%llu MiB a buffer)", s->rows, s->k, (unsigned long long)(quants + scales) >> 20,
+				 "(%llu MiB a buffer)", s->rows, s->k,
+				 (unsigned long long)(quants + scales) >> 20,
 				 p->w->dev->id, (unsigned long long)p->w->info.max_bo_bytes >> 20);
 	weight->quants = (struct unpu_range){ .offset = both.offset, .bytes = quants };
 	weight->scales = (struct unpu_range){ .offset = both.offset + align_up(quants, align),

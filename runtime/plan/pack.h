@@ -58,7 +58,7 @@ struct unpu_pack_params {
 	uint64_t mapping_bytes;
 };
 
-/* -E2BIG: a matrix above the device's limits; -ENOTSUP: no layout for its type; -ENOMEM, -ENOSPC. */
+/* -E2BIG: a matrix above the device's limits, -ENOTSUP: no layout for its type, -ENOMEM, -ENOSPC */
 int unpu_weights_create(struct unpu_device *dev, const struct unpu_arch *arch,
 			const struct unpu_pack_params *params, const struct unpu_log *log,
 			struct unpu_weights **weights);

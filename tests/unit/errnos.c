@@ -529,7 +529,8 @@ static const struct errno_case cases[] = {
 	  { SET(submit.syncs.stride, 15) } },
 	{ "SUBMIT | syncs.stride | above 4096", SUBMIT, E2BIG, { SET(submit.syncs.stride, 4097) } },
 	{ "SUBMIT | syncs.stride | longer, tail not 0", SUBMIT, E2BIG, { SET(syncs[2].tail, 1) } },
-	{ "SUBMIT | syncs.count | above max_syncs", SUBMIT, EINVAL, { SET(submit.syncs.count, 5) } },
+	{ "SUBMIT | syncs.count | above max_syncs", SUBMIT, EINVAL,
+	  { SET(submit.syncs.count, 5) } },
 	{ "SUBMIT | syncs.ptr | no address", SUBMIT, EFAULT, { SET(submit.syncs.ptr, 0) } },
 	{ "SUBMIT | sync.handle | 0", SUBMIT, ENOENT, { SET(syncs[2].v1.handle, 0) } },
 	{ "SUBMIT | sync.handle | unknown", SUBMIT, ENOENT, { SET(syncs[2].v1.handle, UNKNOWN) } },
@@ -551,7 +552,8 @@ static const struct errno_case cases[] = {
 	{ "SYNCOBJ_WAIT | handle | unknown", SYNCOBJ_WAIT, ENOENT, { SET(signalled, UNKNOWN) } },
 	{ "SYNCOBJ_WAIT | point | no job signals it", SYNCOBJ_WAIT, EINVAL,
 	  { FROM(signalled, fresh) } },
-	{ "SYNCOBJ_WAIT | point | no job signals it", SYNCOBJ_WAIT, EINVAL, { SET(wait_point, 9) } },
+	{ "SYNCOBJ_WAIT | point | no job signals it", SYNCOBJ_WAIT, EINVAL,
+	  { SET(wait_point, 9) } },
 
 #if UINTPTR_MAX == UINT32_MAX
 	/* An address that this machine has not; with 64 bits every number is one. */
@@ -686,7 +688,7 @@ static void test_error_index(void **state)
 	rig_destroy(rig);
 }
 
-/* ---- the table in the header ------------------------------------------------------------------ */
+/* ---- the table in the header --------------------------------------------------------------- */
 
 static bool has_case(const char *row, int err, bool *seen)
 {
@@ -705,7 +707,8 @@ static bool has_case(const char *row, int err, bool *seen)
 static int errno_of(const char *name)
 {
 	static const struct { const char *name; int err; } known[] = {
-		{ "EINVAL", EINVAL }, { "ENOENT", ENOENT }, { "EFAULT", EFAULT }, { "E2BIG", E2BIG },
+		{ "EINVAL", EINVAL }, { "ENOENT", ENOENT }, { "EFAULT", EFAULT },
+		{ "E2BIG", E2BIG },
 		{ "ENOMEM", ENOMEM }, { "ENOSPC", ENOSPC }, { "EBUSY", EBUSY }, { "EIO", EIO },
 		{ "ENODEV", ENODEV }, { "EACCES", EACCES }, { "EOPNOTSUPP", EOPNOTSUPP },
 	};
