@@ -58,8 +58,8 @@ struct unpu_model;
 #define UNPU_MODEL_CLASS_F32	(1u << 1)	/* keep activations in f32 for quantised weights */
 /*
  * For unpu_model_info() and unpu_model_tensor() only: no device, no weights. A well-formed file
- * loads even when its tokenizer or architecture is not supported; the log says so at level warn, and
- * what is not known is 0 or "none". Nothing but the two calls and unpu_model_destroy() may be used.
+ * loads even when its tokenizer or architecture is not supported; the log says so at level warn,
+ * and what is not known is 0 or "none". Nothing but the two calls and unpu_model_destroy() may be used.
  */
 #define UNPU_MODEL_INFO_ONLY	(1u << 2)
 

@@ -15,8 +15,8 @@ struct unpu_pack_row {
 
 /*
  * Write one panel: `info->panel` rows of k inputs each. quants and scales are where the panel
- * begins in its plane (scales unused without such a plane). The layout must hold every row's type exactly
- * (unpu_layout_holds()). A pure function of its inputs, so that a host packs for a board.
+ * begins in its plane (scales unused without such a plane). The layout must hold every row's type
+ * exactly (unpu_layout_holds()). A pure function of its inputs, so that a host packs for a board.
  */
 void unpu_pack_panel(uint32_t layout, const struct unpu_pack_row *rows, uint32_t k,
 		     uint8_t *quants, uint8_t *scales);
