@@ -59,7 +59,8 @@ struct unpu_model;
 /*
  * For unpu_model_info() and unpu_model_tensor() only: no device, no weights. A well-formed file
  * loads even when its tokenizer or architecture is not supported; the log says so at level warn,
- * and what is not known is 0 or "none". Nothing but the two calls and unpu_model_destroy() may be used.
+ * and what is not known is 0 or "none". Nothing but the two calls and unpu_model_destroy() may be
+ * used.
  */
 #define UNPU_MODEL_INFO_ONLY	(1u << 2)
 
