@@ -20,8 +20,8 @@ static uint64_t page_align(uint64_t size)
 
 /*
  * Whether the machine hands out huge pages at the speed of its memory. A guest whose host has taken
- * free memory back does not: there a first 2 MiB took 6 ms where zeroing it takes 0.1, and 145 MiB of
- * weights half a second instead of 60 ms through small pages.
+ * free memory back does not: there a first 2 MiB took 6 ms where zeroing it takes 0.1, and 145 MiB
+ * of weights half a second instead of 60 ms through small pages.
  */
 static bool huge_pages_are_quick(uint8_t *ptr)
 {
@@ -35,9 +35,9 @@ static bool huge_pages_are_quick(uint8_t *ptr)
 }
 
 /*
- * Zeroed memory. Large buffers begin at a huge page: older kernels leave anonymous mappings where they
- * fall, and weights read through 4 KiB pages cost a TLB miss a page. Only what the caller maps is
- * about to be filled whole; of a KV cache no more should become resident than is used.
+ * Zeroed memory. Large buffers begin at a huge page: older kernels leave anonymous mappings where
+ * they fall, and weights read through 4 KiB pages cost a TLB miss a page. Only what the caller maps
+ * is about to be filled whole; of a KV cache no more should become resident than is used.
  */
 static void *map_zeroed(uint64_t size, bool filled)
 {

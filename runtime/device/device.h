@@ -42,6 +42,8 @@ struct unpu_device_ops {
 	 * the buffer. ptr is aligned to DEV_INFO.binding_align. */
 	int (*bo_import)(struct unpu_device *dev, const void *ptr, uint64_t size,
 			 uint32_t *handle);
+	/* Cancels what runs, wakes who waits and ends all mappings. No other call may
+	 * begin meanwhile. */
 	void (*close)(struct unpu_device *dev);
 };
 

@@ -47,13 +47,17 @@ struct unpu_program {
 	struct unpu_job_dispatch *dispatches;
 	_Atomic uint32_t *stop;		/* NULL: the program names none */
 	void *priv;			/* the engine's */
-	/* the frame's own follows in inproc.c's struct */
+	/* the frame's own follows in inproc_priv.h */
 };
 
+/*
+ * One call at a time, except that run() may be in progress during any other, on the thread of
+ * whoever waits. Optional: bo_alloc with bo_free, shader_check, program_prepare, program_release.
+ */
 struct unpu_engine_ops {
-	/* Limits, features, layouts and name; the frame fills what is its own (counts). */
+	/* Limits, features, layouts and name, over the frame's own, which are filled in already. */
 	void (*info)(struct unpu_engine *engine, struct drm_unpu_dev_info *info);
-	/* Zeroed memory of bo->size bytes, aligned to binding_align. NULL ops: the frame mmaps. */
+	/* Zeroed memory of bo->size bytes, aligned to binding_align. NULL: the frame mmaps. */
 	int (*bo_alloc)(struct unpu_engine *engine, struct unpu_bo *bo);
 	void (*bo_free)(struct unpu_engine *engine, struct unpu_bo *bo);
 	/* 0, or -EOPNOTSUPP when the engine has no such variant, before shader_create succeeds. */
@@ -62,7 +66,7 @@ struct unpu_engine_ops {
 	int (*program_prepare)(struct unpu_engine *engine, struct unpu_program *program);
 	void (*program_release)(struct unpu_engine *engine, struct unpu_program *program);
 	/* All dispatches in order, once. cancel is read between dispatches: not 0 ends it with
-	 * -ECANCELED. One call at a time. */
+	 * -ECANCELED. -ENODEV: the device is lost, with all contexts; another error: this job. */
 	int (*run)(struct unpu_engine *engine, struct unpu_program *program,
 		   const atomic_uint *cancel);
 	void (*destroy)(struct unpu_engine *engine);
