@@ -122,7 +122,7 @@ static void area_destroy(struct unpu_session *s, struct area *area)
 static int create_buffers(struct unpu_session *s)
 {
 	struct unpu_work *w = &s->work;
-	uint32_t align = s->model->weights->info.binding_align;
+	uint32_t align = unpu_part_align(&s->model->weights->info);
 	struct unpu_range *window[] = { &w->state, &w->history, &w->rope, &w->logits };
 	struct unpu_range *scratch[] = { &w->maxima, &w->x, &w->q, &w->partials, &w->h };
 	int ret;
@@ -153,7 +153,7 @@ static int create_logits_path(struct unpu_session *s)
 {
 	struct unpu_shape shape = s->work.shape;
 	struct unpu_work *w = &s->logits_work;
-	uint32_t align = s->model->weights->info.binding_align;
+	uint32_t align = unpu_part_align(&s->model->weights->info);
 	struct unpu_work sizes;
 	int ret;
 

@@ -135,7 +135,7 @@ static uint64_t align_up(uint64_t n, uint64_t align)
 static int place(struct packer *p, uint64_t bytes, uint32_t *bank, struct unpu_range *range)
 {
 	const struct drm_unpu_dev_info *info = &p->w->info;
-	uint64_t at = align_up(p->bank_bytes[p->num_banks - 1], info->binding_align);
+	uint64_t at = align_up(p->bank_bytes[p->num_banks - 1], unpu_part_align(info));
 
 	if (at + bytes > info->max_bo_bytes) {
 		if (p->num_banks == UNPU_MAX_BANKS)
@@ -156,7 +156,7 @@ static int place(struct packer *p, uint64_t bytes, uint32_t *bank, struct unpu_r
 static int place_weight(struct packer *p, const struct source *s, struct unpu_weight *weight)
 {
 	struct entry *e = &p->entries[p->num_entries++];
-	uint64_t quants, scales, align = p->w->info.binding_align;
+	uint64_t quants, scales, align = unpu_part_align(&p->w->info);
 	struct unpu_range both;
 	int ret = choose_layout(p, s, weight);
 
@@ -189,7 +189,7 @@ static int place_weight(struct packer *p, const struct source *s, struct unpu_we
  */
 static void vector_begin(struct packer *p, struct unpu_range *range)
 {
-	p->vector_bytes = align_up(p->vector_bytes, p->w->info.binding_align);
+	p->vector_bytes = align_up(p->vector_bytes, unpu_part_align(&p->w->info));
 	range->offset = p->vector_bytes;
 }
 

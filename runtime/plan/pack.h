@@ -33,6 +33,15 @@ struct unpu_layer_weights {
 
 #define UNPU_MAX_BANKS	16
 
+/*
+ * Where buffers' parts begin: what the device asks for, and at least what keeps every panel of 128
+ * bytes and every vector load within its cache lines.
+ */
+static inline uint32_t unpu_part_align(const struct drm_unpu_dev_info *info)
+{
+	return info->binding_align > 256 ? info->binding_align : 256;
+}
+
 struct unpu_weights {
 	struct unpu_device *dev;
 	const struct unpu_arch *arch;

@@ -81,7 +81,7 @@ static void cpu_info(struct unpu_engine *base, struct drm_unpu_dev_info *info)
 	info->heap_device_bytes = memory;
 	info->max_bo_bytes = memory;
 	info->max_binding_bytes = memory;
-	info->binding_align = 256;	/* no load of any instruction set is wider */
+	info->binding_align = 32;	/* GGUF's: its embedding tables are read in place */
 	info->max_rows = UNPU_CPU_MAX_ROWS;
 	info->max_dispatches = 4096;
 	info->tokens_per_submit = 1;
