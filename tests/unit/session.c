@@ -592,6 +592,50 @@ static void files_may_lie_in_files(void **state)
 	unpu_model_destroy(in_file.model);
 }
 
+static int temporary_file(const struct subject *s)
+{
+	char path[] = "/tmp/unpu-session-XXXXXX";
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	unlink(path);
+	assert_int_equal(pwrite(fd, s->file, s->size, 0), (ssize_t)s->size);
+	return fd;
+}
+
+/* A table that no head shares stays in the file's pages, and gives what a packed one gives. */
+static void untied_embeddings_stay_in_the_file(void **state)
+{
+	(void)state;
+	for (size_t t = 0; t < 5; t++) {
+		struct tiny_params tiny = { .arch = "llama", .type = types[t].type, .tied = 0 };
+		struct unpu_model_params params = UNPU_MODEL_PARAMS_INIT;
+		struct unpu_model_info packed = { .size = sizeof(packed) };
+		struct unpu_model_info mapped = { .size = sizeof(mapped) };
+		struct subject memory, file;
+		float *want, *got;
+		int fd;
+
+		memory.file = tiny_model(&tiny, &memory.size);
+		fd = temporary_file(&memory);
+		file = memory;
+		assert_int_equal(unpu_model_load_memory(memory.file, memory.size, &params,
+							&memory.model), 0);
+		assert_int_equal(unpu_model_load_fd(fd, 0, file.size, &params, &file.model), 0);
+		close(fd);
+		assert_int_equal(unpu_model_info(memory.model, &packed), 0);
+		assert_int_equal(unpu_model_info(file.model, &mapped), 0);
+		assert_true(mapped.weight_bytes < packed.weight_bytes);
+		want = logits_of(&memory, UNPU_KV_F16, 0);
+		got = logits_of(&file, UNPU_KV_F16, 0);
+		assert_memory_equal(want, got, sizeof(float) * NUM_IDS * packed.vocab);
+		free(want);
+		free(got);
+		unpu_model_destroy(file.model);
+		close_subject(&memory);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -608,6 +652,7 @@ int main(void)
 		cmocka_unit_test(vocab_only_has_no_sessions),
 		cmocka_unit_test(any_file_can_be_looked_at),
 		cmocka_unit_test(files_may_lie_in_files),
+		cmocka_unit_test(untied_embeddings_stay_in_the_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
