@@ -25,13 +25,13 @@ static uint64_t page_align(uint64_t size)
  */
 static bool huge_pages_are_quick(uint8_t *ptr)
 {
-	uint64_t begin = inproc_now(), faulted;
+	uint64_t begin = unpu_inproc_now(), faulted;
 
 	madvise(ptr, HUGE_PAGE, MADV_HUGEPAGE);
 	*(volatile uint8_t *)ptr = 0;
-	faulted = inproc_now();
+	faulted = unpu_inproc_now();
 	memset(ptr, 0, HUGE_PAGE);
-	return faulted - begin < 16 * (inproc_now() - faulted);
+	return faulted - begin < 16 * (unpu_inproc_now() - faulted);
 }
 
 /*
@@ -100,12 +100,12 @@ static int heap_charge(struct inproc *dev, uint32_t flags, uint64_t size)
 	uint64_t heap = window ? dev->info.heap_window_bytes : dev->info.heap_device_bytes;
 	int err = 0;
 
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	if (size > heap || *used > heap - size)
 		err = -ENOSPC;
 	else
 		*used += size;
-	inproc_unlock(dev);
+	unpu_inproc_unlock(dev);
 	return err;
 }
 
@@ -113,15 +113,15 @@ static void heap_uncharge(struct inproc *dev, const struct inproc_bo *bo)
 {
 	if (bo->base.imported)
 		return;
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	if (bo->base.flags & DRM_UNPU_BO_MMAP)
 		dev->stats.window_used_bytes -= bo->base.size;
 	else
 		dev->stats.device_used_bytes -= bo->base.size;
-	inproc_unlock(dev);
+	unpu_inproc_unlock(dev);
 }
 
-void inproc_bo_put(struct inproc *dev, struct inproc_bo *bo)
+void unpu_inproc_bo_put(struct inproc *dev, struct inproc_bo *bo)
 {
 	if (!bo || atomic_fetch_sub(&bo->base.refs, 1) != 1)
 		return;
@@ -134,11 +134,11 @@ static int bo_publish(struct inproc *dev, struct inproc_bo *bo, uint32_t *handle
 {
 	int err;
 
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	err = unpu_table_add(&dev->bos, bo, handle);
-	inproc_unlock(dev);
+	unpu_inproc_unlock(dev);
 	if (err)
-		inproc_bo_put(dev, bo);
+		unpu_inproc_bo_put(dev, bo);
 	return err;
 }
 
@@ -164,7 +164,7 @@ static int bo_create(struct inproc *dev, uint32_t flags, uint64_t size, uint32_t
 	return err ? err : -ENOMEM;
 }
 
-int inproc_bo_create(struct unpu_device *base, struct drm_unpu_bo_create *args)
+int unpu_inproc_bo_create(struct unpu_device *base, struct drm_unpu_bo_create *args)
 {
 	struct inproc *dev = to_inproc(base);
 	uint64_t size;
@@ -173,7 +173,7 @@ int inproc_bo_create(struct unpu_device *base, struct drm_unpu_bo_create *args)
 
 	err = unpu_check_bo_create(args, &dev->info);
 	if (err)
-		return inproc_refuse(dev, "BO_CREATE", err);
+		return unpu_inproc_refuse(dev, "BO_CREATE", err);
 	size = page_align(args->size);
 	err = bo_create(dev, args->flags, size, &handle);
 	if (err)
@@ -184,7 +184,8 @@ int inproc_bo_create(struct unpu_device *base, struct drm_unpu_bo_create *args)
 	return 0;
 }
 
-int inproc_bo_import(struct unpu_device *base, const void *ptr, uint64_t size, uint32_t *handle)
+int unpu_inproc_bo_import(struct unpu_device *base, const void *ptr, uint64_t size,
+			  uint32_t *handle)
 {
 	struct inproc *dev = to_inproc(base);
 	struct inproc_bo *bo;
@@ -193,10 +194,10 @@ int inproc_bo_import(struct unpu_device *base, const void *ptr, uint64_t size, u
 		return -EOPNOTSUPP;
 	if (!ptr || !size || size > dev->info.max_bo_bytes ||
 	    (uintptr_t)ptr & (dev->info.binding_align - 1))
-		return inproc_refuse(dev, "BO_IMPORT", -EINVAL);
+		return unpu_inproc_refuse(dev, "BO_IMPORT", -EINVAL);
 	bo = calloc(1, sizeof(*bo));
 	if (!bo)
-		return inproc_refuse(dev, "BO_IMPORT", -ENOMEM);
+		return unpu_inproc_refuse(dev, "BO_IMPORT", -ENOMEM);
 	atomic_init(&bo->base.refs, 1);
 	bo->base.size = size;
 	bo->base.ptr = (void *)ptr;
@@ -204,22 +205,22 @@ int inproc_bo_import(struct unpu_device *base, const void *ptr, uint64_t size, u
 	return bo_publish(dev, bo, handle);
 }
 
-int inproc_bo_close(struct unpu_device *base, uint32_t handle)
+int unpu_inproc_bo_close(struct unpu_device *base, uint32_t handle)
 {
 	struct inproc *dev = to_inproc(base);
 	struct inproc_bo *bo;
 
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	bo = unpu_table_remove(&dev->bos, handle);
-	inproc_unlock(dev);
+	unpu_inproc_unlock(dev);
 	if (!bo)
-		return inproc_refuse(dev, "GEM_CLOSE", -EINVAL);
-	inproc_bo_put(dev, bo);
+		return unpu_inproc_refuse(dev, "GEM_CLOSE", -EINVAL);
+	unpu_inproc_bo_put(dev, bo);
 	return 0;
 }
 
 /* There is no node to map from; the number is unique as it is on one. */
-int inproc_bo_mmap_offset(struct unpu_device *base, struct drm_unpu_bo_mmap_offset *args)
+int unpu_inproc_bo_mmap_offset(struct unpu_device *base, struct drm_unpu_bo_mmap_offset *args)
 {
 	struct inproc *dev = to_inproc(base);
 	struct inproc_bo *bo;
@@ -227,28 +228,28 @@ int inproc_bo_mmap_offset(struct unpu_device *base, struct drm_unpu_bo_mmap_offs
 
 	err = unpu_check_bo_mmap_offset(args);
 	if (err)
-		return inproc_refuse(dev, "BO_MMAP_OFFSET", err);
-	inproc_lock(dev);
+		return unpu_inproc_refuse(dev, "BO_MMAP_OFFSET", err);
+	unpu_inproc_lock(dev);
 	bo = unpu_table_get(&dev->bos, args->handle);
 	if (!bo)
 		err = -ENOENT;
 	else if (!(bo->base.flags & DRM_UNPU_BO_MMAP))
 		err = -EINVAL;
-	inproc_unlock(dev);
+	unpu_inproc_unlock(dev);
 	if (err)
-		return inproc_refuse(dev, "BO_MMAP_OFFSET", err);
+		return unpu_inproc_refuse(dev, "BO_MMAP_OFFSET", err);
 	args->offset = (uint64_t)args->handle << 32;
 	return 0;
 }
 
 /* A mapping outlives the handle, as it does on a node: it has its own reference. */
-int inproc_bo_map(struct unpu_device *base, uint32_t handle, void **ptr)
+int unpu_inproc_bo_map(struct unpu_device *base, uint32_t handle, void **ptr)
 {
 	struct inproc *dev = to_inproc(base);
 	struct inproc_bo *bo;
 	int err = 0;
 
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	bo = unpu_table_get(&dev->bos, handle);
 	if (!bo) {
 		err = -ENOENT;
@@ -262,17 +263,17 @@ int inproc_bo_map(struct unpu_device *base, uint32_t handle, void **ptr)
 		}
 		*ptr = bo->base.ptr;
 	}
-	inproc_unlock(dev);
-	return err ? inproc_refuse(dev, "mmap", err) : 0;
+	unpu_inproc_unlock(dev);
+	return err ? unpu_inproc_refuse(dev, "mmap", err) : 0;
 }
 
-int inproc_bo_unmap(struct unpu_device *base, uint32_t handle, void *ptr, uint64_t size)
+int unpu_inproc_bo_unmap(struct unpu_device *base, uint32_t handle, void *ptr, uint64_t size)
 {
 	struct inproc *dev = to_inproc(base);
 	struct inproc_bo **at, *bo;
 
 	(void)handle;	/* may be closed, or somebody else's by now */
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	at = &dev->mapped;
 	while (*at && (*at)->base.ptr != ptr)
 		at = &(*at)->next_mapped;
@@ -281,9 +282,9 @@ int inproc_bo_unmap(struct unpu_device *base, uint32_t handle, void *ptr, uint64
 		bo = NULL;
 	if (bo && !--bo->maps)
 		*at = bo->next_mapped;
-	inproc_unlock(dev);
+	unpu_inproc_unlock(dev);
 	if (!bo)
-		return inproc_refuse(dev, "munmap", -EINVAL);
-	inproc_bo_put(dev, bo);
+		return unpu_inproc_refuse(dev, "munmap", -EINVAL);
+	unpu_inproc_bo_put(dev, bo);
 	return 0;
 }

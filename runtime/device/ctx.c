@@ -25,7 +25,7 @@ static void ctx_remove(struct inproc *dev, struct inproc_ctx *ctx)
 	*at = ctx->next;
 }
 
-void inproc_ctx_put(struct inproc *dev, struct inproc_ctx *ctx)
+void unpu_inproc_ctx_put(struct inproc *dev, struct inproc_ctx *ctx)
 {
 	if (--ctx->refs)
 		return;
@@ -39,7 +39,7 @@ static int ctx_create(struct inproc *dev, struct inproc_ctx *ctx, uint32_t *id)
 
 	if (dev->ctxs.used >= dev->info.max_contexts)
 		return -ENOSPC;
-	err = inproc_guard_start(dev);
+	err = unpu_inproc_guard_start(dev);
 	if (!err)
 		err = unpu_table_add(&dev->ctxs, ctx, id);
 	if (!err)
@@ -47,7 +47,7 @@ static int ctx_create(struct inproc *dev, struct inproc_ctx *ctx, uint32_t *id)
 	return err;
 }
 
-int inproc_ctx_create(struct unpu_device *base, struct drm_unpu_ctx_create *args)
+int unpu_inproc_ctx_create(struct unpu_device *base, struct drm_unpu_ctx_create *args)
 {
 	struct inproc *dev = to_inproc(base);
 	struct inproc_ctx *ctx;
@@ -55,34 +55,34 @@ int inproc_ctx_create(struct unpu_device *base, struct drm_unpu_ctx_create *args
 
 	err = unpu_check_ctx_create(args, &dev->info);
 	if (err)
-		return inproc_refuse(dev, "CTX_CREATE", err);
+		return unpu_inproc_refuse(dev, "CTX_CREATE", err);
 	ctx = calloc(1, sizeof(*ctx));
 	if (!ctx)
-		return inproc_refuse(dev, "CTX_CREATE", -ENOMEM);
+		return unpu_inproc_refuse(dev, "CTX_CREATE", -ENOMEM);
 	ctx->refs = 1;
 	ctx->priority = args->priority;
 	ctx->timeout_ns = args->timeout_ns ? args->timeout_ns : dev->info.default_timeout_ns;
 	ctx->tail = &ctx->head;
 	atomic_init(&ctx->cancel, INPROC_GO_ON);
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	err = ctx_create(dev, ctx, &args->ctx_id);
-	inproc_unlock(dev);
+	unpu_inproc_unlock(dev);
 	if (!err)
 		return 0;
 	free(ctx);
-	return inproc_refuse(dev, "CTX_CREATE", err);
+	return unpu_inproc_refuse(dev, "CTX_CREATE", err);
 }
 
-void inproc_ctx_kill(struct inproc *dev, struct inproc_ctx *ctx)
+void unpu_inproc_ctx_kill(struct inproc *dev, struct inproc_ctx *ctx)
 {
 	if (dev->running == ctx)
 		atomic_store(&ctx->cancel, INPROC_DESTROYED);
 	else
-		inproc_ctx_cancel(dev, ctx, -ECANCELED, -ECANCELED);
-	inproc_ctx_put(dev, ctx);
+		unpu_inproc_ctx_cancel(dev, ctx, -ECANCELED, -ECANCELED);
+	unpu_inproc_ctx_put(dev, ctx);
 }
 
-int inproc_ctx_destroy(struct unpu_device *base, struct drm_unpu_ctx_destroy *args)
+int unpu_inproc_ctx_destroy(struct unpu_device *base, struct drm_unpu_ctx_destroy *args)
 {
 	struct inproc *dev = to_inproc(base);
 	struct inproc_ctx *ctx;
@@ -90,16 +90,16 @@ int inproc_ctx_destroy(struct unpu_device *base, struct drm_unpu_ctx_destroy *ar
 
 	err = unpu_check_ctx_destroy(args);
 	if (err)
-		return inproc_refuse(dev, "CTX_DESTROY", err);
-	inproc_lock(dev);
+		return unpu_inproc_refuse(dev, "CTX_DESTROY", err);
+	unpu_inproc_lock(dev);
 	ctx = unpu_table_remove(&dev->ctxs, args->ctx_id);
 	if (ctx)
-		inproc_ctx_kill(dev, ctx);
-	inproc_unlock(dev);
-	return ctx ? 0 : inproc_refuse(dev, "CTX_DESTROY", -ENOENT);
+		unpu_inproc_ctx_kill(dev, ctx);
+	unpu_inproc_unlock(dev);
+	return ctx ? 0 : unpu_inproc_refuse(dev, "CTX_DESTROY", -ENOENT);
 }
 
-int inproc_ctx_query(struct unpu_device *base, struct drm_unpu_ctx_query *args)
+int unpu_inproc_ctx_query(struct unpu_device *base, struct drm_unpu_ctx_query *args)
 {
 	struct inproc *dev = to_inproc(base);
 	struct inproc_ctx *ctx;
@@ -107,8 +107,8 @@ int inproc_ctx_query(struct unpu_device *base, struct drm_unpu_ctx_query *args)
 
 	err = unpu_check_ctx_query(args);
 	if (err)
-		return inproc_refuse(dev, "CTX_QUERY", err);
-	inproc_lock(dev);
+		return unpu_inproc_refuse(dev, "CTX_QUERY", err);
+	unpu_inproc_lock(dev);
 	ctx = unpu_table_get(&dev->ctxs, args->ctx_id);
 	if (ctx) {
 		args->state = ctx->state;
@@ -118,8 +118,8 @@ int inproc_ctx_query(struct unpu_device *base, struct drm_unpu_ctx_query *args)
 		args->busy_ns = ctx->busy_ns;
 		args->queued_ns = ctx->queued_ns;
 	}
-	inproc_unlock(dev);
-	return ctx ? 0 : inproc_refuse(dev, "CTX_QUERY", -ENOENT);
+	unpu_inproc_unlock(dev);
+	return ctx ? 0 : unpu_inproc_refuse(dev, "CTX_QUERY", -ENOENT);
 }
 
 /* ---- jobs ---------------------------------------------------------------------------------- */
@@ -157,7 +157,7 @@ static void job_drop(struct inproc *dev, struct inproc_job *job)
 	uint32_t i;
 
 	for (i = 0; i < job->num_runs; i++)
-		inproc_program_put(dev, job->runs[i].program);
+		unpu_inproc_program_put(dev, job->runs[i].program);
 	for (i = 0; i < job->num_waits; i++)
 		unpu_wait_finish(&job->waits[i]);
 	job->num_runs = 0;
@@ -180,7 +180,7 @@ static void count_end(struct inproc *dev, struct inproc_ctx *ctx, uint64_t seqno
 		dev->stats.jobs_failed++;
 }
 
-void inproc_job_end(struct inproc *dev, struct inproc_ctx *ctx, int error)
+void unpu_inproc_job_end(struct inproc *dev, struct inproc_ctx *ctx, int error)
 {
 	struct inproc_job *job = ctx->head;
 	uint32_t i;
@@ -191,21 +191,21 @@ void inproc_job_end(struct inproc *dev, struct inproc_ctx *ctx, int error)
 	ctx->queued--;
 	count_end(dev, ctx, job->seqno, error);
 	if (!job->started)
-		ctx->queued_ns += inproc_now() - job->submit_ns;
+		ctx->queued_ns += unpu_inproc_now() - job->submit_ns;
 	job_drop(dev, job);
 	job->fence.error = error;
 	job->fence.done = true;
 	for (i = 0; i < job->num_points; i++)
 		unpu_point_signal(&job->points[i]);
 	unpu_fence_put(&job->fence);
-	inproc_ctx_put(dev, ctx);
+	unpu_inproc_ctx_put(dev, ctx);
 	pthread_cond_broadcast(&dev->changed);
 }
 
-void inproc_ctx_cancel(struct inproc *dev, struct inproc_ctx *ctx, int error, int rest)
+void unpu_inproc_ctx_cancel(struct inproc *dev, struct inproc_ctx *ctx, int error, int rest)
 {
 	while (ctx->head) {
-		inproc_job_end(dev, ctx, error);
+		unpu_inproc_job_end(dev, ctx, error);
 		error = rest;
 	}
 }
@@ -232,16 +232,17 @@ static int submission_copy(struct inproc *dev, struct submission *sub)
 	err = unpu_check_submit(args, &dev->info);
 	if (err)
 		return err;
-	if (!inproc_pointer(args->runs.ptr) ||
-	    (args->syncs.count && !inproc_pointer(args->syncs.ptr)))
+	if (!unpu_inproc_pointer(args->runs.ptr) ||
+	    (args->syncs.count && !unpu_inproc_pointer(args->syncs.ptr)))
 		return -EFAULT;
 	for (i = 0; i < args->runs.count && !err; i++) {
-		err = inproc_copy_element(&sub->runs[i], sizeof(sub->runs[i]), &args->runs, i);
+		err = unpu_inproc_copy_element(&sub->runs[i], sizeof(sub->runs[i]), &args->runs, i);
 		if (err)
 			sub->error_index = i;
 	}
 	for (i = 0; i < args->syncs.count && !err; i++)
-		err = inproc_copy_element(&sub->syncs[i], sizeof(sub->syncs[i]), &args->syncs, i);
+		err = unpu_inproc_copy_element(&sub->syncs[i], sizeof(sub->syncs[i]), &args->syncs,
+					       i);
 	return err ? err : unpu_check_syncs(sub->syncs, args->syncs.count);
 }
 
@@ -339,7 +340,7 @@ static void submission_commit(struct inproc *dev, struct submission *sub)
 
 	job->ctx = ctx;
 	job->seqno = ++ctx->submitted;
-	job->submit_ns = inproc_now();
+	job->submit_ns = unpu_inproc_now();
 	ctx->refs++;
 	ctx->queued++;
 	*ctx->tail = job;
@@ -352,7 +353,7 @@ static void submission_commit(struct inproc *dev, struct submission *sub)
 	sub->args->seqno = job->seqno;
 }
 
-int inproc_submit(struct unpu_device *base, struct drm_unpu_submit *args)
+int unpu_inproc_submit(struct unpu_device *base, struct drm_unpu_submit *args)
 {
 	struct inproc *dev = to_inproc(base);
 	struct submission sub = { .args = args, .error_index = NO_RUN };
@@ -360,7 +361,7 @@ int inproc_submit(struct unpu_device *base, struct drm_unpu_submit *args)
 
 	err = submission_copy(dev, &sub);
 	if (!err) {
-		inproc_lock(dev);
+		unpu_inproc_lock(dev);
 		err = submission_look_up(dev, &sub);
 		if (!err) {
 			submission_commit(dev, &sub);
@@ -368,9 +369,9 @@ int inproc_submit(struct unpu_device *base, struct drm_unpu_submit *args)
 			job_drop(dev, sub.job);
 			unpu_fence_put(&sub.job->fence);
 		}
-		inproc_unlock(dev);
+		unpu_inproc_unlock(dev);
 	}
 	args->error_index = sub.error_index;
 	/* A full queue is a state, not a mistake: no message. */
-	return err && err != -EBUSY ? inproc_refuse(dev, "SUBMIT", err) : err;
+	return err && err != -EBUSY ? unpu_inproc_refuse(dev, "SUBMIT", err) : err;
 }

@@ -9,7 +9,7 @@
 #include "runtime/device/inproc_priv.h"
 #include "uapi/unpu_check.h"
 
-void inproc_unlock(struct inproc *dev)
+void unpu_inproc_unlock(struct inproc *dev)
 {
 	struct inproc_program *dead = dev->dead;
 
@@ -18,25 +18,26 @@ void inproc_unlock(struct inproc *dev)
 	while (dead) {
 		struct inproc_program *next = dead->next_dead;
 
-		inproc_program_free(dev, dead);
+		unpu_inproc_program_free(dev, dead);
 		dead = next;
 	}
 }
 
-int inproc_refuse(struct inproc *dev, const char *call, int err)
+int unpu_inproc_refuse(struct inproc *dev, const char *call, int err)
 {
 	return unpu_fail(&dev->base.log, err, "%s: %s refused: %s", dev->base.id, call,
 			 strerror(-err));
 }
 
-void *inproc_pointer(uint64_t ptr)
+void *unpu_inproc_pointer(uint64_t ptr)
 {
 	return (uintptr_t)ptr == ptr ? (void *)(uintptr_t)ptr : NULL;
 }
 
-int inproc_copy_element(void *to, uint32_t size, const struct drm_unpu_array *array, uint32_t i)
+int unpu_inproc_copy_element(void *to, uint32_t size, const struct drm_unpu_array *array,
+			     uint32_t i)
 {
-	const uint8_t *from = inproc_pointer(array->ptr);
+	const uint8_t *from = unpu_inproc_pointer(array->ptr);
 	uint32_t known = size < array->stride ? size : array->stride;
 
 	from += (size_t)i * array->stride;
@@ -51,7 +52,7 @@ int inproc_copy_element(void *to, uint32_t size, const struct drm_unpu_array *ar
 static void put_answer(struct drm_unpu_dev_query *args, const void *answer, uint32_t size)
 {
 	uint32_t known = size < args->size ? size : args->size;
-	uint8_t *to = inproc_pointer(args->pointer);
+	uint8_t *to = unpu_inproc_pointer(args->pointer);
 
 	if (to) {
 		memcpy(to, answer, known);
@@ -85,9 +86,9 @@ static int dev_query(struct inproc *dev, struct drm_unpu_dev_query *args)
 		least = UNPU_V1_DEV_INFO;
 		break;
 	case DRM_UNPU_QUERY_DEV_STATS:
-		inproc_lock(dev);
+		unpu_inproc_lock(dev);
 		stats = dev->stats;
-		inproc_unlock(dev);
+		unpu_inproc_unlock(dev);
 		answer = &stats;
 		size = sizeof(stats);
 		least = UNPU_V1_DEV_STATS;
@@ -104,7 +105,7 @@ static int dev_query(struct inproc *dev, struct drm_unpu_dev_query *args)
 	err = unpu_check_dev_query(args, least, unit);
 	if (err)
 		return err;
-	if (args->pointer && !inproc_pointer(args->pointer))
+	if (args->pointer && !unpu_inproc_pointer(args->pointer))
 		return -EFAULT;
 	put_answer(args, answer, size);
 	return 0;
@@ -114,7 +115,7 @@ static int inproc_dev_query(struct unpu_device *base, struct drm_unpu_dev_query 
 {
 	int err = dev_query(to_inproc(base), args);
 
-	return err ? inproc_refuse(to_inproc(base), "DEV_QUERY", err) : 0;
+	return err ? unpu_inproc_refuse(to_inproc(base), "DEV_QUERY", err) : 0;
 }
 
 /* ---- end ----------------------------------------------------------------------------------- */
@@ -124,13 +125,13 @@ static void cancel_all(struct inproc *dev)
 {
 	struct inproc_ctx *ctx;
 
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	dev->closing = true;
 	while ((ctx = unpu_table_pop(&dev->ctxs)))
-		inproc_ctx_kill(dev, ctx);
+		unpu_inproc_ctx_kill(dev, ctx);
 	while (dev->waiters || dev->running)
 		pthread_cond_wait(&dev->changed, &dev->lock);
-	inproc_unlock(dev);
+	unpu_inproc_unlock(dev);
 }
 
 static void free_tables(struct inproc *dev)
@@ -140,24 +141,24 @@ static void free_tables(struct inproc *dev)
 	struct inproc_bo *bo;
 	struct unpu_syncobj *obj;
 
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	while ((obj = unpu_table_pop(&dev->syncobjs)))
 		unpu_syncobj_put(obj);
 	while ((program = unpu_table_pop(&dev->programs)))
-		inproc_program_put(dev, program);
-	inproc_unlock(dev);
+		unpu_inproc_program_put(dev, program);
+	unpu_inproc_unlock(dev);
 	while ((shader = unpu_table_pop(&dev->shaders)))
-		inproc_shader_put(shader);
+		unpu_inproc_shader_put(shader);
 	while ((bo = dev->mapped)) {
 		dev->mapped = bo->next_mapped;
 		while (bo->maps > 1) {
 			bo->maps--;
-			inproc_bo_put(dev, bo);
+			unpu_inproc_bo_put(dev, bo);
 		}
-		inproc_bo_put(dev, bo);
+		unpu_inproc_bo_put(dev, bo);
 	}
 	while ((bo = unpu_table_pop(&dev->bos)))
-		inproc_bo_put(dev, bo);
+		unpu_inproc_bo_put(dev, bo);
 }
 
 static void inproc_destroy(struct inproc *dev)
@@ -189,7 +190,7 @@ static void inproc_close(struct unpu_device *base)
 		return;
 	dev = to_inproc(base);
 	cancel_all(dev);
-	inproc_guard_stop(dev);
+	unpu_inproc_guard_stop(dev);
 	free_tables(dev);
 	inproc_destroy(dev);
 }
@@ -198,23 +199,23 @@ static void inproc_close(struct unpu_device *base)
 
 static const struct unpu_device_ops inproc_ops = {
 	.dev_query = inproc_dev_query,
-	.bo_create = inproc_bo_create,
-	.bo_mmap_offset = inproc_bo_mmap_offset,
-	.ctx_create = inproc_ctx_create,
-	.ctx_destroy = inproc_ctx_destroy,
-	.ctx_query = inproc_ctx_query,
-	.shader_create = inproc_shader_create,
-	.shader_destroy = inproc_shader_destroy,
-	.program_create = inproc_program_create,
-	.program_destroy = inproc_program_destroy,
-	.submit = inproc_submit,
-	.bo_close = inproc_bo_close,
-	.bo_map = inproc_bo_map,
-	.bo_unmap = inproc_bo_unmap,
-	.syncobj_create = inproc_syncobj_create,
-	.syncobj_destroy = inproc_syncobj_destroy,
-	.syncobj_wait = inproc_syncobj_wait,
-	.bo_import = inproc_bo_import,
+	.bo_create = unpu_inproc_bo_create,
+	.bo_mmap_offset = unpu_inproc_bo_mmap_offset,
+	.ctx_create = unpu_inproc_ctx_create,
+	.ctx_destroy = unpu_inproc_ctx_destroy,
+	.ctx_query = unpu_inproc_ctx_query,
+	.shader_create = unpu_inproc_shader_create,
+	.shader_destroy = unpu_inproc_shader_destroy,
+	.program_create = unpu_inproc_program_create,
+	.program_destroy = unpu_inproc_program_destroy,
+	.submit = unpu_inproc_submit,
+	.bo_close = unpu_inproc_bo_close,
+	.bo_map = unpu_inproc_bo_map,
+	.bo_unmap = unpu_inproc_bo_unmap,
+	.syncobj_create = unpu_inproc_syncobj_create,
+	.syncobj_destroy = unpu_inproc_syncobj_destroy,
+	.syncobj_wait = unpu_inproc_syncobj_wait,
+	.bo_import = unpu_inproc_bo_import,
 	.close = inproc_close,
 };
 

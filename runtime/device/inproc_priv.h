@@ -119,63 +119,65 @@ static inline struct inproc *to_inproc(struct unpu_device *dev)
 	return (struct inproc *)dev;
 }
 
-static inline void inproc_lock(struct inproc *dev)
+static inline void unpu_inproc_lock(struct inproc *dev)
 {
 	pthread_mutex_lock(&dev->lock);
 }
 
 /* Unlocks and frees what died meanwhile. */
-void inproc_unlock(struct inproc *dev);
-uint64_t inproc_now(void);
+void unpu_inproc_unlock(struct inproc *dev);
+uint64_t unpu_inproc_now(void);
 
 /* Logs that a call was refused and returns err. */
-int inproc_refuse(struct inproc *dev, const char *call, int err);
+int unpu_inproc_refuse(struct inproc *dev, const char *call, int err);
 /* The caller's pointer, or NULL for one that is none on this machine. */
-void *inproc_pointer(uint64_t ptr);
+void *unpu_inproc_pointer(uint64_t ptr);
 /* One element of an array that unpu_check_array() passed: 0 or -E2BIG. */
-int inproc_copy_element(void *to, uint32_t size, const struct drm_unpu_array *array, uint32_t i);
+int unpu_inproc_copy_element(void *to, uint32_t size, const struct drm_unpu_array *array,
+			     uint32_t i);
 
 /* bo.c */
-int inproc_bo_create(struct unpu_device *dev, struct drm_unpu_bo_create *args);
-int inproc_bo_mmap_offset(struct unpu_device *dev, struct drm_unpu_bo_mmap_offset *args);
-int inproc_bo_close(struct unpu_device *dev, uint32_t handle);
-int inproc_bo_map(struct unpu_device *dev, uint32_t handle, void **ptr);
-int inproc_bo_unmap(struct unpu_device *dev, uint32_t handle, void *ptr, uint64_t size);
-int inproc_bo_import(struct unpu_device *dev, const void *ptr, uint64_t size, uint32_t *handle);
+int unpu_inproc_bo_create(struct unpu_device *dev, struct drm_unpu_bo_create *args);
+int unpu_inproc_bo_mmap_offset(struct unpu_device *dev, struct drm_unpu_bo_mmap_offset *args);
+int unpu_inproc_bo_close(struct unpu_device *dev, uint32_t handle);
+int unpu_inproc_bo_map(struct unpu_device *dev, uint32_t handle, void **ptr);
+int unpu_inproc_bo_unmap(struct unpu_device *dev, uint32_t handle, void *ptr, uint64_t size);
+int unpu_inproc_bo_import(struct unpu_device *dev, const void *ptr, uint64_t size,
+			  uint32_t *handle);
 /* Not under `lock`. */
-void inproc_bo_put(struct inproc *dev, struct inproc_bo *bo);
+void unpu_inproc_bo_put(struct inproc *dev, struct inproc_bo *bo);
 
 /* program.c */
-int inproc_shader_create(struct unpu_device *dev, struct drm_unpu_shader_create *args);
-int inproc_shader_destroy(struct unpu_device *dev, struct drm_unpu_shader_destroy *args);
-int inproc_program_create(struct unpu_device *dev, struct drm_unpu_program_create *args);
-int inproc_program_destroy(struct unpu_device *dev, struct drm_unpu_program_destroy *args);
-void inproc_shader_put(struct inproc_shader *shader);
+int unpu_inproc_shader_create(struct unpu_device *dev, struct drm_unpu_shader_create *args);
+int unpu_inproc_shader_destroy(struct unpu_device *dev, struct drm_unpu_shader_destroy *args);
+int unpu_inproc_program_create(struct unpu_device *dev, struct drm_unpu_program_create *args);
+int unpu_inproc_program_destroy(struct unpu_device *dev, struct drm_unpu_program_destroy *args);
+void unpu_inproc_shader_put(struct inproc_shader *shader);
 /* Under `lock`: the last reference moves the program to the dead. */
-void inproc_program_put(struct inproc *dev, struct inproc_program *program);
+void unpu_inproc_program_put(struct inproc *dev, struct inproc_program *program);
 /* Not under `lock`. */
-void inproc_program_free(struct inproc *dev, struct inproc_program *program);
+void unpu_inproc_program_free(struct inproc *dev, struct inproc_program *program);
 
 /* ctx.c */
-int inproc_ctx_create(struct unpu_device *dev, struct drm_unpu_ctx_create *args);
-int inproc_ctx_destroy(struct unpu_device *dev, struct drm_unpu_ctx_destroy *args);
-int inproc_ctx_query(struct unpu_device *dev, struct drm_unpu_ctx_query *args);
-int inproc_submit(struct unpu_device *dev, struct drm_unpu_submit *args);
+int unpu_inproc_ctx_create(struct unpu_device *dev, struct drm_unpu_ctx_create *args);
+int unpu_inproc_ctx_destroy(struct unpu_device *dev, struct drm_unpu_ctx_destroy *args);
+int unpu_inproc_ctx_query(struct unpu_device *dev, struct drm_unpu_ctx_query *args);
+int unpu_inproc_submit(struct unpu_device *dev, struct drm_unpu_submit *args);
 /* All under `lock`. Ends the oldest job of the context. */
-void inproc_job_end(struct inproc *dev, struct inproc_ctx *ctx, int error);
+void unpu_inproc_job_end(struct inproc *dev, struct inproc_ctx *ctx, int error);
 /* Ends the oldest job with `error`, the others with `rest`. The caller holds a reference. */
-void inproc_ctx_cancel(struct inproc *dev, struct inproc_ctx *ctx, int error, int rest);
+void unpu_inproc_ctx_cancel(struct inproc *dev, struct inproc_ctx *ctx, int error, int rest);
 /* Drop the id: cancels now, or at the next boundary when a job runs. */
-void inproc_ctx_kill(struct inproc *dev, struct inproc_ctx *ctx);
-void inproc_ctx_put(struct inproc *dev, struct inproc_ctx *ctx);
+void unpu_inproc_ctx_kill(struct inproc *dev, struct inproc_ctx *ctx);
+void unpu_inproc_ctx_put(struct inproc *dev, struct inproc_ctx *ctx);
 
 /* run.c */
-int inproc_syncobj_create(struct unpu_device *dev, uint32_t *handle);
-int inproc_syncobj_destroy(struct unpu_device *dev, uint32_t handle);
-int inproc_syncobj_wait(struct unpu_device *dev, uint32_t handle, uint64_t point,
-			uint64_t deadline_ns);
+int unpu_inproc_syncobj_create(struct unpu_device *dev, uint32_t *handle);
+int unpu_inproc_syncobj_destroy(struct unpu_device *dev, uint32_t handle);
+int unpu_inproc_syncobj_wait(struct unpu_device *dev, uint32_t handle, uint64_t point,
+			     uint64_t deadline_ns);
 /* Under `lock`; -ENOMEM. */
-int inproc_guard_start(struct inproc *dev);
-void inproc_guard_stop(struct inproc *dev);
+int unpu_inproc_guard_start(struct inproc *dev);
+void unpu_inproc_guard_stop(struct inproc *dev);
 
 #endif

@@ -11,7 +11,7 @@
 
 /* ---- shaders ------------------------------------------------------------------------------- */
 
-void inproc_shader_put(struct inproc_shader *shader)
+void unpu_inproc_shader_put(struct inproc_shader *shader)
 {
 	if (shader && atomic_fetch_sub(&shader->refs, 1) == 1)
 		free(shader);
@@ -33,7 +33,7 @@ static int shader_check(struct inproc *dev, const struct inproc_shader *shader, 
 static int shader_copy(struct inproc *dev, const struct drm_unpu_shader_create *args,
 		       struct inproc_shader *shader)
 {
-	const void *spec = inproc_pointer(args->spec);
+	const void *spec = unpu_inproc_pointer(args->spec);
 	int kind;
 
 	kind = unpu_shader_find(args->name);
@@ -64,16 +64,16 @@ static int shader_create(struct inproc *dev, const struct drm_unpu_shader_create
 	atomic_init(&shader->refs, 1);
 	err = shader_copy(dev, args, shader);
 	if (!err) {
-		inproc_lock(dev);
+		unpu_inproc_lock(dev);
 		err = unpu_table_add(&dev->shaders, shader, id);
-		inproc_unlock(dev);
+		unpu_inproc_unlock(dev);
 	}
 	if (err)
-		inproc_shader_put(shader);
+		unpu_inproc_shader_put(shader);
 	return err;
 }
 
-int inproc_shader_create(struct unpu_device *base, struct drm_unpu_shader_create *args)
+int unpu_inproc_shader_create(struct unpu_device *base, struct drm_unpu_shader_create *args)
 {
 	int err = shader_create(to_inproc(base), args, &args->shader_id);
 
@@ -84,7 +84,7 @@ int inproc_shader_create(struct unpu_device *base, struct drm_unpu_shader_create
 	return 0;
 }
 
-int inproc_shader_destroy(struct unpu_device *base, struct drm_unpu_shader_destroy *args)
+int unpu_inproc_shader_destroy(struct unpu_device *base, struct drm_unpu_shader_destroy *args)
 {
 	struct inproc *dev = to_inproc(base);
 	struct inproc_shader *shader;
@@ -92,13 +92,13 @@ int inproc_shader_destroy(struct unpu_device *base, struct drm_unpu_shader_destr
 
 	err = unpu_check_shader_destroy(args);
 	if (err)
-		return inproc_refuse(dev, "SHADER_DESTROY", err);
-	inproc_lock(dev);
+		return unpu_inproc_refuse(dev, "SHADER_DESTROY", err);
+	unpu_inproc_lock(dev);
 	shader = unpu_table_remove(&dev->shaders, args->shader_id);
-	inproc_unlock(dev);
+	unpu_inproc_unlock(dev);
 	if (!shader)
-		return inproc_refuse(dev, "SHADER_DESTROY", -ENOENT);
-	inproc_shader_put(shader);
+		return unpu_inproc_refuse(dev, "SHADER_DESTROY", -ENOENT);
+	unpu_inproc_shader_put(shader);
 	return 0;
 }
 
@@ -114,7 +114,7 @@ struct draft {
 	uint32_t error_index;
 };
 
-void inproc_program_free(struct inproc *dev, struct inproc_program *program)
+void unpu_inproc_program_free(struct inproc *dev, struct inproc_program *program)
 {
 	uint32_t i;
 
@@ -124,13 +124,13 @@ void inproc_program_free(struct inproc *dev, struct inproc_program *program)
 		pthread_mutex_unlock(&dev->engine_lock);
 	}
 	for (i = 0; i < program->num_bos; i++)
-		inproc_bo_put(dev, program->bos[i]);
+		unpu_inproc_bo_put(dev, program->bos[i]);
 	for (i = 0; i < program->base.num_dispatches; i++)
-		inproc_shader_put(program->shaders[i]);
+		unpu_inproc_shader_put(program->shaders[i]);
 	free(program);
 }
 
-void inproc_program_put(struct inproc *dev, struct inproc_program *program)
+void unpu_inproc_program_put(struct inproc *dev, struct inproc_program *program)
 {
 	if (atomic_fetch_sub(&program->base.refs, 1) != 1)
 		return;
@@ -189,7 +189,7 @@ static void draft_finish(struct inproc *dev, struct draft *draft)
 	free(draft->buffers);
 	free(draft->bindings);
 	if (draft->program)
-		inproc_program_free(dev, draft->program);
+		unpu_inproc_program_free(dev, draft->program);
 }
 
 /* ---- programs: structure and meaning --------------------------------------------------------- */
@@ -198,11 +198,11 @@ static struct inproc_bo *bo_get(struct inproc *dev, uint32_t handle)
 {
 	struct inproc_bo *bo;
 
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	bo = unpu_table_get(&dev->bos, handle);
 	if (bo)
 		atomic_fetch_add(&bo->base.refs, 1);
-	inproc_unlock(dev);
+	unpu_inproc_unlock(dev);
 	return bo;
 }
 
@@ -210,11 +210,11 @@ static struct inproc_shader *shader_get(struct inproc *dev, uint32_t id)
 {
 	struct inproc_shader *shader;
 
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	shader = unpu_table_get(&dev->shaders, id);
 	if (shader)
 		atomic_fetch_add(&shader->refs, 1);
-	inproc_unlock(dev);
+	unpu_inproc_unlock(dev);
 	return shader;
 }
 
@@ -224,7 +224,7 @@ static int draft_copy_buffer(struct inproc *dev, struct draft *draft, uint32_t i
 	struct inproc_bo *bo;
 	int err;
 
-	err = inproc_copy_element(buffer, sizeof(*buffer), &draft->args->buffers, i);
+	err = unpu_inproc_copy_element(buffer, sizeof(*buffer), &draft->args->buffers, i);
 	if (err)
 		return err;
 	bo = bo_get(dev, buffer->handle);
@@ -251,7 +251,7 @@ static int draft_copy_tables(struct inproc *dev, struct draft *draft)
 	for (i = 0; i < args->bindings.count; i++) {
 		struct drm_unpu_binding binding;
 
-		err = inproc_copy_element(&binding, sizeof(binding), &args->bindings, i);
+		err = unpu_inproc_copy_element(&binding, sizeof(binding), &args->bindings, i);
 		if (!err)
 			err = unpu_check_binding(&binding, args);
 		if (err)
@@ -260,7 +260,7 @@ static int draft_copy_tables(struct inproc *dev, struct draft *draft)
 		draft->bindings[i] = binding.buffer;
 	}
 	if (args->const_bytes)
-		memcpy(draft->constants, inproc_pointer(args->constants), args->const_bytes);
+		memcpy(draft->constants, unpu_inproc_pointer(args->constants), args->const_bytes);
 	return 0;
 }
 
@@ -324,7 +324,7 @@ static int draft_add_dispatch(struct inproc *dev, struct draft *draft, uint32_t 
 	struct inproc_shader *shader;
 	int err;
 
-	err = inproc_copy_element(&from, sizeof(from), &draft->args->dispatches, i);
+	err = unpu_inproc_copy_element(&from, sizeof(from), &draft->args->dispatches, i);
 	if (!err)
 		err = unpu_check_dispatch(&from, draft->args, &dev->info);
 	if (err)
@@ -405,14 +405,14 @@ static int program_check(struct inproc *dev, const struct drm_unpu_program_creat
 
 	if (err)
 		return err;
-	if (!inproc_pointer(args->buffers.ptr) || !inproc_pointer(args->dispatches.ptr) ||
-	    !inproc_pointer(args->bindings.ptr) ||
-	    (args->const_bytes && !inproc_pointer(args->constants)))
+	if (!unpu_inproc_pointer(args->buffers.ptr) || !unpu_inproc_pointer(args->dispatches.ptr) ||
+	    !unpu_inproc_pointer(args->bindings.ptr) ||
+	    (args->const_bytes && !unpu_inproc_pointer(args->constants)))
 		return -EFAULT;
 	return 0;
 }
 
-int inproc_program_create(struct unpu_device *base, struct drm_unpu_program_create *args)
+int unpu_inproc_program_create(struct unpu_device *base, struct drm_unpu_program_create *args)
 {
 	struct inproc *dev = to_inproc(base);
 	struct draft draft;
@@ -421,14 +421,14 @@ int inproc_program_create(struct unpu_device *base, struct drm_unpu_program_crea
 	args->error_index = NO_DISPATCH;
 	err = program_check(dev, args);
 	if (err)
-		return inproc_refuse(dev, "PROGRAM_CREATE", err);
+		return unpu_inproc_refuse(dev, "PROGRAM_CREATE", err);
 	err = draft_init(&draft, args);
 	if (!err)
 		err = draft_fill(dev, &draft);
 	if (!err) {
-		inproc_lock(dev);
+		unpu_inproc_lock(dev);
 		err = unpu_table_add(&dev->programs, draft.program, &args->program_id);
-		inproc_unlock(dev);
+		unpu_inproc_unlock(dev);
 	}
 	if (!err)
 		draft.program = NULL;
@@ -437,7 +437,7 @@ int inproc_program_create(struct unpu_device *base, struct drm_unpu_program_crea
 	return err;
 }
 
-int inproc_program_destroy(struct unpu_device *base, struct drm_unpu_program_destroy *args)
+int unpu_inproc_program_destroy(struct unpu_device *base, struct drm_unpu_program_destroy *args)
 {
 	struct inproc *dev = to_inproc(base);
 	struct inproc_program *program;
@@ -445,11 +445,11 @@ int inproc_program_destroy(struct unpu_device *base, struct drm_unpu_program_des
 
 	err = unpu_check_program_destroy(args);
 	if (err)
-		return inproc_refuse(dev, "PROGRAM_DESTROY", err);
-	inproc_lock(dev);
+		return unpu_inproc_refuse(dev, "PROGRAM_DESTROY", err);
+	unpu_inproc_lock(dev);
 	program = unpu_table_remove(&dev->programs, args->program_id);
 	if (program)
-		inproc_program_put(dev, program);
-	inproc_unlock(dev);
-	return program ? 0 : inproc_refuse(dev, "PROGRAM_DESTROY", -ENOENT);
+		unpu_inproc_program_put(dev, program);
+	unpu_inproc_unlock(dev);
+	return program ? 0 : unpu_inproc_refuse(dev, "PROGRAM_DESTROY", -ENOENT);
 }

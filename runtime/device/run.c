@@ -12,7 +12,7 @@
 /* A priority gets at least this part of the time of those above it: 1/16 of all. */
 #define SHARE	15
 
-uint64_t inproc_now(void)
+uint64_t unpu_inproc_now(void)
 {
 	struct timespec now;
 
@@ -42,9 +42,9 @@ static void *guard(void *arg)
 {
 	struct inproc *dev = arg;
 
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	while (!dev->guard_stop) {
-		if (dev->running && dev->run_ends <= inproc_now()) {
+		if (dev->running && dev->run_ends <= unpu_inproc_now()) {
 			atomic_store(&dev->running->cancel, INPROC_TIMED_OUT);
 			dev->run_ends = INPROC_NEVER;
 		}
@@ -55,7 +55,7 @@ static void *guard(void *arg)
 	return NULL;
 }
 
-int inproc_guard_start(struct inproc *dev)
+int unpu_inproc_guard_start(struct inproc *dev)
 {
 	sigset_t all, old;
 	int err;
@@ -71,11 +71,11 @@ int inproc_guard_start(struct inproc *dev)
 	return err ? -ENOMEM : 0;
 }
 
-void inproc_guard_stop(struct inproc *dev)
+void unpu_inproc_guard_stop(struct inproc *dev)
 {
 	if (!dev->guard_started)
 		return;
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	dev->guard_stop = true;
 	pthread_cond_signal(&dev->guard_kick);
 	pthread_mutex_unlock(&dev->lock);
@@ -177,9 +177,9 @@ static void device_lost(struct inproc *dev)
 	for (ctx = dev->all_ctxs; ctx; ctx = next) {
 		ctx->refs++;
 		ctx->state = DRM_UNPU_CTX_LOST;
-		inproc_ctx_cancel(dev, ctx, -ENODEV, -ENODEV);
+		unpu_inproc_ctx_cancel(dev, ctx, -ENODEV, -ENODEV);
 		next = ctx->next;
-		inproc_ctx_put(dev, ctx);
+		unpu_inproc_ctx_put(dev, ctx);
 	}
 }
 
@@ -191,7 +191,7 @@ static void run_failed(struct inproc *dev, struct inproc_ctx *ctx, int err)
 	}
 	if (err != -ECANCELED)
 		ctx->state = DRM_UNPU_CTX_GUILTY;
-	inproc_ctx_cancel(dev, ctx, err, -ECANCELED);
+	unpu_inproc_ctx_cancel(dev, ctx, err, -ECANCELED);
 }
 
 /* The engine's answer, unless it was told to end: then the reason for that. */
@@ -211,7 +211,7 @@ static uint64_t run_repeat(struct inproc *dev, struct inproc_ctx *ctx)
 {
 	struct inproc_job *job = ctx->head;
 	struct unpu_program *program = &job->runs[job->run].program->base;
-	uint64_t begin = inproc_now();
+	uint64_t begin = unpu_inproc_now();
 	uint64_t left = job->limit_ns - job->busy_ns;
 	uint64_t ns;
 	int err;
@@ -220,8 +220,8 @@ static uint64_t run_repeat(struct inproc *dev, struct inproc_ctx *ctx)
 	guard_set(dev, begin + (left < ctx->timeout_ns ? left : ctx->timeout_ns));
 	pthread_mutex_unlock(&dev->lock);
 	err = dev->engine->ops->run(dev->engine, program, &ctx->cancel);
-	inproc_lock(dev);
-	ns = inproc_now() - begin;
+	unpu_inproc_lock(dev);
+	ns = unpu_inproc_now() - begin;
 	dev->running = NULL;
 	dev->run_ends = INPROC_NEVER;
 	job->busy_ns += ns;
@@ -231,7 +231,7 @@ static uint64_t run_repeat(struct inproc *dev, struct inproc_ctx *ctx)
 	if (err)
 		run_failed(dev, ctx, err);
 	else if (job_advance(job))
-		inproc_job_end(dev, ctx, 0);
+		unpu_inproc_job_end(dev, ctx, 0);
 	else if (job->busy_ns >= job->limit_ns)
 		run_failed(dev, ctx, -ETIME);
 	return ns;
@@ -256,46 +256,46 @@ static bool run_some(struct inproc *dev)
 	if (priority < 0)
 		return false;
 	ctx = best[priority];
-	job_start(ctx->head, inproc_now());
+	job_start(ctx->head, unpu_inproc_now());
 	if (job_stopped(ctx->head)) {
-		inproc_job_end(dev, ctx, 0);
+		unpu_inproc_job_end(dev, ctx, 0);
 		return true;
 	}
 	ctx->refs++;
 	ctx->turn = ++dev->turns;
 	settle(dev, best, (uint32_t)priority, run_repeat(dev, ctx));
-	inproc_ctx_put(dev, ctx);
+	unpu_inproc_ctx_put(dev, ctx);
 	return true;
 }
 
 /* ---- waiting ------------------------------------------------------------------------------- */
 
-int inproc_syncobj_create(struct unpu_device *base, uint32_t *handle)
+int unpu_inproc_syncobj_create(struct unpu_device *base, uint32_t *handle)
 {
 	struct inproc *dev = to_inproc(base);
 	struct unpu_syncobj *obj = unpu_syncobj_create();
 	int err;
 
 	if (!obj)
-		return inproc_refuse(dev, "SYNCOBJ_CREATE", -ENOMEM);
-	inproc_lock(dev);
+		return unpu_inproc_refuse(dev, "SYNCOBJ_CREATE", -ENOMEM);
+	unpu_inproc_lock(dev);
 	err = unpu_table_add(&dev->syncobjs, obj, handle);
 	if (err)
 		unpu_syncobj_put(obj);
-	inproc_unlock(dev);
-	return err ? inproc_refuse(dev, "SYNCOBJ_CREATE", err) : 0;
+	unpu_inproc_unlock(dev);
+	return err ? unpu_inproc_refuse(dev, "SYNCOBJ_CREATE", err) : 0;
 }
 
-int inproc_syncobj_destroy(struct unpu_device *base, uint32_t handle)
+int unpu_inproc_syncobj_destroy(struct unpu_device *base, uint32_t handle)
 {
 	struct inproc *dev = to_inproc(base);
 	struct unpu_syncobj *obj;
 
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	obj = unpu_table_remove(&dev->syncobjs, handle);
 	unpu_syncobj_put(obj);
-	inproc_unlock(dev);
-	return obj ? 0 : inproc_refuse(dev, "SYNCOBJ_DESTROY", -EINVAL);
+	unpu_inproc_unlock(dev);
+	return obj ? 0 : unpu_inproc_refuse(dev, "SYNCOBJ_DESTROY", -EINVAL);
 }
 
 /*
@@ -306,13 +306,13 @@ int inproc_syncobj_destroy(struct unpu_device *base, uint32_t handle)
 static int wait_and_run(struct inproc *dev, const struct unpu_wait *wait, uint64_t deadline_ns)
 {
 	while (!unpu_wait_ready(wait)) {
-		if (deadline_ns != INPROC_NEVER && inproc_now() >= deadline_ns)
+		if (deadline_ns != INPROC_NEVER && unpu_inproc_now() >= deadline_ns)
 			return -ETIME;
 		if (!dev->running && !dev->closing && run_some(dev))
 			continue;
 		if (dev->dead) {
-			inproc_unlock(dev);
-			inproc_lock(dev);
+			unpu_inproc_unlock(dev);
+			unpu_inproc_lock(dev);
 			continue;
 		}
 		wait_until(&dev->changed, &dev->lock, deadline_ns);
@@ -320,15 +320,15 @@ static int wait_and_run(struct inproc *dev, const struct unpu_wait *wait, uint64
 	return 0;
 }
 
-int inproc_syncobj_wait(struct unpu_device *base, uint32_t handle, uint64_t point,
-			uint64_t deadline_ns)
+int unpu_inproc_syncobj_wait(struct unpu_device *base, uint32_t handle, uint64_t point,
+			     uint64_t deadline_ns)
 {
 	struct inproc *dev = to_inproc(base);
 	struct unpu_syncobj *obj;
 	struct unpu_wait wait;
 	int err = -ENOENT;
 
-	inproc_lock(dev);
+	unpu_inproc_lock(dev);
 	obj = unpu_table_get(&dev->syncobjs, handle);
 	if (obj)
 		err = unpu_wait_init(&wait, obj, point);
@@ -340,6 +340,6 @@ int inproc_syncobj_wait(struct unpu_device *base, uint32_t handle, uint64_t poin
 		/* Another thread that waits has to run what is left. */
 		pthread_cond_broadcast(&dev->changed);
 	}
-	inproc_unlock(dev);
-	return err && err != -ETIME ? inproc_refuse(dev, "SYNCOBJ_WAIT", err) : err;
+	unpu_inproc_unlock(dev);
+	return err && err != -ETIME ? unpu_inproc_refuse(dev, "SYNCOBJ_WAIT", err) : err;
 }
