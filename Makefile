@@ -157,6 +157,7 @@ benches: all $(benches)
 # ---- how to build it ----
 
 $(O)/runtime/device/cpu/%.o: OPT := $(if $(SAN),,-O3)
+$(O)/runtime/plan/panels.o: OPT := $(if $(SAN),,-O3)
 $(O)/%_avx2.o: ISA_FLAGS := $(AVX2_FLAGS)
 $(O)/%_avx512vnni.o: ISA_FLAGS := $(AVX512VNNI_FLAGS)
 $(O)/%_neon_dotprod.o: ISA_FLAGS := $(NEON_DOTPROD_FLAGS)
