@@ -348,27 +348,57 @@ struct stream {
 	unpu_token_fn *fn;
 	void *arg;
 	struct unpu_utf8_stream utf8;
-	bool drop_space;	/* SentencePiece: the space before the first word is no text */
+	bool begins;	/* SentencePiece: the space before the first word is no text */
 };
 
-#define MAX_PIECE	1024	/* longer tokens reach the callback in several pieces */
+#define SHORT_TEXT	256	/* bytes of a token's text that want no memory: nearly all have less */
 
+/* The first max bytes of the token's text; how many there are, or -errno. */
+static int64_t token_text(const struct stream *st, uint32_t id, char *text, size_t max)
+{
+	const struct unpu_tokenizer *tok = st->s->model->tok;
+
+	if (id >= unpu_tokenizer_vocab(tok))
+		return 0;	/* an embedding row without a token, as padded vocabularies have */
+	if (st->begins)
+		return unpu_tokenizer_decode(tok, &id, 1, text, max);
+	return unpu_tokenizer_piece(tok, id, text, max);
+}
+
+static bool has_text(const struct unpu_tokenizer *tok, uint32_t id)
+{
+	return id < unpu_tokenizer_vocab(tok) && unpu_tokenizer_piece(tok, id, NULL, 0) > 0;
+}
+
+/* 0 to go on, UNPU_REASON_CALLBACK or -errno. */
 static int stream_token(struct stream *st, uint32_t id)
 {
-	char piece[MAX_PIECE], out[3 * (MAX_PIECE + 3)];
-	int64_t n = unpu_tokenizer_piece(st->s->model->tok, id, piece, sizeof(piece));
-	size_t skip = 0;
+	char small[4 * SHORT_TEXT + 9], *text = small, *large = NULL, *out;
+	int64_t n;
+	size_t length;
+	int stop;
 
-	if (n < 0)
-		n = 0;	/* an embedding row without a token, as padded vocabularies have */
-	if (n > MAX_PIECE)
-		n = MAX_PIECE;
-	if (st->drop_space && n > 0) {
-		skip = piece[0] == ' ';
-		st->drop_space = false;
+	if (!st->fn)
+		return 0;
+	n = token_text(st, id, small, SHORT_TEXT);
+	if (n > SHORT_TEXT) {
+		text = large = malloc(4 * (size_t)n + 9);
+		if (!large)
+			return unpu_fail(&st->s->model->log, -ENOMEM,
+					 "no memory for the text of token %u", id);
+		n = token_text(st, id, large, (size_t)n);
 	}
-	n = (int64_t)unpu_utf8_stream_push(&st->utf8, piece + skip, (size_t)n - skip, out);
-	return st->fn ? st->fn(st->arg, id, out, (size_t)n) : 0;
+	if (n < 0) {
+		free(large);
+		return (int)n;
+	}
+	if (st->begins)
+		st->begins = !has_text(st->s->model->tok, id);
+	out = text + n;
+	length = unpu_utf8_stream_push(&st->utf8, text, (size_t)n, out);
+	stop = st->fn(st->arg, id, out, length);
+	free(large);
+	return stop ? UNPU_REASON_CALLBACK : 0;
 }
 
 static void stream_flush(struct stream *st)
@@ -382,7 +412,10 @@ static void stream_flush(struct stream *st)
 
 static bool no_text_yet(struct unpu_session *s)
 {
-	return unpu_tokenizer_decode(s->model->tok, history(s), s->used, NULL, 0) <= 0;
+	for (uint32_t i = 0; i < s->used; i++)
+		if (has_text(s->model->tok, history(s)[i]))
+			return false;
+	return true;
 }
 
 /* Have the device sample up to `want` tokens more; *made is how many stand in history now. */
@@ -439,11 +472,11 @@ static int generate(struct unpu_session *s, size_t max, struct stream *st)
 			s->evaluated = s->used++;
 			done++;
 			s->generated_tokens++;
-			if (ends_text(s, id))
-				return UNPU_REASON_END;
-			if (stream_token(st, id)) {
+			ret = ends_text(s, id) ? UNPU_REASON_END : stream_token(st, id);
+			if (ret) {
+				/* The device may have gone on from the tokens after this one. */
 				s->row_ready = s->row_ready && i + 1 == made;
-				return UNPU_REASON_CALLBACK;
+				return ret;
 			}
 		}
 	}
@@ -459,7 +492,7 @@ int unpu_session_generate(struct unpu_session *s, size_t max, unpu_token_fn *fn,
 	if (!s->used)
 		return unpu_fail(&s->model->log, -EINVAL,
 				 "there is nothing to continue: the session has no tokens");
-	st.drop_space = unpu_tokenizer_space_prefix(s->model->tok) && no_text_yet(s);
+	st.begins = unpu_tokenizer_space_prefix(s->model->tok) && no_text_yet(s);
 	ret = generate(s, max, &st);
 	if (ret >= 0)
 		stream_flush(&st);

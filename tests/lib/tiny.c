@@ -527,7 +527,7 @@ static void put_tensors(struct writer *w)
 	const struct tiny_params *p = &w->p;
 	uint32_t i;
 
-	matrix(w, "token_embd.weight", p->hidden, p->vocab);
+	matrix(w, "token_embd.weight", p->hidden, p->vocab + p->padding);
 	if (w->gpt2) {
 		describe(w, "position_embd.weight", UNPU_TYPE_F32, p->hidden, p->context);
 		put_values(w, UNPU_TYPE_F32, (uint64_t)p->hidden * p->context, 0,
@@ -539,7 +539,7 @@ static void put_tensors(struct writer *w)
 	if (w->gpt2)
 		vector(w, "output_norm.bias", p->hidden, 0);
 	if (!w->tied)
-		matrix(w, "output.weight", p->hidden, p->vocab);
+		matrix(w, "output.weight", p->hidden, p->vocab + p->padding);
 }
 
 /* ---- the whole -------------------------------------------------------------------------- */

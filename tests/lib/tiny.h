@@ -11,6 +11,7 @@ struct tiny_params {
 	uint32_t type;		/* enum unpu_type of the matrices */
 	/* 0: a default */
 	uint32_t hidden, ffn, layers, heads, kv_heads, head_dim, vocab, context;
+	uint32_t padding;	/* rows of the embedding table past the last token */
 	int tied;		/* -1: as the architecture has it */
 	uint64_t seed;
 	const char *tokenizer;	/* "spm" (byte fallback) or "bpe"; NULL: spm, gpt2: bpe */
