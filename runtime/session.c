@@ -165,12 +165,14 @@ static int create_logits_path(struct unpu_session *s)
 	w->shape = shape;
 	w->logits = sizes.logits;
 	w->maxima = sizes.maxima;
-	s->logits_area = (struct area){ 0 };
 	area_add(&s->logits_area, &w->logits, align);
 	area_add(&s->logits_area, &w->maxima, align);
 	ret = area_create(s, &s->logits_area, true);
-	if (ret)
+	if (ret) {
+		area_destroy(s, &s->logits_area);
+		s->logits_area = (struct area){ 0 };
 		return ret;
+	}
 	w->logits.handle = w->maxima.handle = s->logits_area.handle;
 	unpu_compiler_init(&s->logits_compiler, s->model->weights, w);
 	return 0;
@@ -311,9 +313,14 @@ int unpu_session_prompt(struct unpu_session *s, const uint32_t *ids, size_t coun
 int unpu_session_logits(struct unpu_session *s, const uint32_t *ids, size_t count, float *logits)
 {
 	uint64_t vocab = s->model->arch->hp.vocab;
-	uint32_t first = s->used;
-	int ret = append(s, ids, count);
+	uint32_t id, first = s->used;
+	int ret = get_program(s, PROGRAM_LOGITS, &id);
 
+	if (ret)	/* before a token is appended; -ENOSPC would mean those */
+		return ret == -ENOSPC ? -ENOMEM : ret;
+	ret = append(s, ids, count);
+	if (ret)
+		return ret;
 	s->row_ready = false;
 	while (!ret && s->evaluated < s->used) {
 		uint32_t left = s->used - s->evaluated, rows = left < s->batch ? left : s->batch;

@@ -177,7 +177,7 @@ int unpu_session_prompt(struct unpu_session *session, const uint32_t *ids, size_
 
 /*
  * Append tokens and write the logits that follow each of them: count x vocab floats. Errors as
- * unpu_session_prompt().
+ * unpu_session_prompt(); the first call makes what it needs, or says -ENOMEM and appends nothing.
  */
 int unpu_session_logits(struct unpu_session *session, const uint32_t *ids, size_t count,
 			float *logits);

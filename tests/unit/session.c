@@ -11,6 +11,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -647,6 +648,56 @@ static void bad_settings_are_named(void **state)
 	close_subject(&s);
 }
 
+/* The memory for logits is asked for at the first call: without it nothing has happened. */
+static void logits_want_memory(void **state)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	(void)state;
+	skip();	/* the sanitizer itself ends without memory */
+#else
+	struct unpu_session_info info = { .size = sizeof(info) };
+	struct rlimit all, none;
+	struct unpu_session *session;
+	uint32_t ids[NUM_IDS];
+	uint64_t work_bytes;
+	struct subject s;
+	float *logits;
+	void *page;
+	int ret;
+
+	(void)state;
+	open_subject(&s, "llama", UNPU_TYPE_F32, 1, 0);
+	make_ids(vocab_of(&s), ids, NUM_IDS);
+	session = new_session(&s, UNPU_KV_F16, 0);
+	logits = calloc(NUM_IDS * (size_t)vocab_of(&s), sizeof(*logits));
+	assert_int_equal(unpu_session_info(session, &info), 0);
+	work_bytes = info.work_bytes;
+	assert_int_equal(getrlimit(RLIMIT_AS, &all), 0);
+	none = (struct rlimit){ .rlim_cur = 1, .rlim_max = all.rlim_max };
+	num_errors = 0;
+	assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+	page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ret = unpu_session_logits(session, ids, NUM_IDS, logits);
+	assert_int_equal(setrlimit(RLIMIT_AS, &all), 0);
+	if (page != MAP_FAILED) {	/* under qemu the limit is not one of the program */
+		munmap(page, 4096);
+		unpu_session_destroy(session);
+		free(logits);
+		close_subject(&s);
+		skip();
+	}
+	assert_int_equal(ret, -ENOMEM);
+	assert_int_equal(num_errors, 1);
+	assert_int_equal(unpu_session_info(session, &info), 0);
+	assert_int_equal(info.used, 0);
+	assert_int_equal(info.work_bytes, work_bytes);
+	assert_int_equal(unpu_session_logits(session, ids, NUM_IDS, logits), 0);
+	unpu_session_destroy(session);
+	free(logits);
+	close_subject(&s);
+#endif
+}
+
 static void bad_tokens_are_refused(void **state)
 {
 	struct unpu_session *session;
@@ -800,6 +851,7 @@ int main(void)
 		cmocka_unit_test(seeds_repeat),
 		cmocka_unit_test(bad_settings_are_named),
 		cmocka_unit_test(bad_tokens_are_refused),
+		cmocka_unit_test(logits_want_memory),
 		cmocka_unit_test(vocab_only_has_no_sessions),
 		cmocka_unit_test(any_file_can_be_looked_at),
 		cmocka_unit_test(files_may_lie_in_files),
