@@ -514,8 +514,18 @@ static bool between(float v, float low, float high)
 	return v >= low && v <= high;	/* false for NaN */
 }
 
+static int check_size(const struct unpu_log *log, size_t size, size_t want)
+{
+	return size == want ? 0 : unpu_fail(log, -EINVAL, "a params struct is %zu bytes long, not "
+					    "%zu: its header is of another version", size, want);
+}
+
 static int check_sampler(const struct unpu_log *log, const struct unpu_session_params *p)
 {
+	int ret = check_size(log, p->size, sizeof(*p));
+
+	if (ret)
+		return ret;
 	if (!between(p->temperature, 0, 100))
 		return unpu_fail(log, -EINVAL, "temperature must be 0 to 100");
 	if (!between(p->top_p, 0, 1) || p->top_p == 0)
@@ -524,6 +534,8 @@ static int check_sampler(const struct unpu_log *log, const struct unpu_session_p
 		return unpu_fail(log, -EINVAL, "min-p must be 0 to 1");
 	if (!between(p->repeat_penalty, 0.01f, 100))
 		return unpu_fail(log, -EINVAL, "repeat penalty must be 0.01 to 100");
+	if (p->flags & ~UNPU_SESSION_NO_END)
+		return unpu_fail(log, -EINVAL, "unknown session flags 0x%x", p->flags);
 	return 0;
 }
 
@@ -549,7 +561,7 @@ static void write_sampler(struct unpu_session *s, const struct unpu_session_para
 
 int unpu_session_set_sampler(struct unpu_session *s, const struct unpu_session_params *params)
 {
-	int ret = params->size == sizeof(*params) ? check_sampler(&s->model->log, params) : -EINVAL;
+	int ret = check_sampler(&s->model->log, params);
 
 	if (!ret)
 		write_sampler(s, params);
@@ -589,6 +601,9 @@ static int set_shape(struct unpu_session *s, const struct unpu_session_params *p
 	struct unpu_shape *shape = &s->work.shape;
 	struct unpu_shape want = { .slots = 1, .logit_rows = 1 };
 
+	if ((uint32_t)p->kv > UNPU_KV_F32)
+		return unpu_fail(&s->model->log, -EINVAL, "there is no KV type %u",
+				 (uint32_t)p->kv);
 	want.kv_type = p->kv == UNPU_KV_F32 ? DRM_UNPU_KV_F32 : DRM_UNPU_KV_F16;
 	if (!(info->kv_types >> want.kv_type & 1))
 		return unpu_fail(&s->model->log, -ENOTSUP, "%s has no %s KV cache", s->dev->id,
@@ -641,14 +656,12 @@ int unpu_session_create(struct unpu_model *model, const struct unpu_session_para
 	struct unpu_session *s;
 	int ret;
 
-	if (params->size != sizeof(*params))
-		return -EINVAL;
 	if (!model->weights)
 		return unpu_fail(&model->log, -EINVAL,
 				 "the model was loaded for its tokenizer only");
 	s = calloc(1, sizeof(*s));
 	if (!s)
-		return -ENOMEM;
+		return unpu_fail(&model->log, -ENOMEM, "no memory for a session");
 	s->model = model;
 	s->dev = model->dev;
 	ret = create(s, params);
@@ -689,8 +702,10 @@ void unpu_session_destroy(struct unpu_session *s)
 
 int unpu_session_info(const struct unpu_session *s, struct unpu_session_info *info)
 {
-	if (info->size != sizeof(*info))
-		return -EINVAL;
+	int ret = check_size(&s->model->log, info->size, sizeof(*info));
+
+	if (ret)
+		return ret;
 	info->context = s->context;
 	info->used = s->used;
 	info->seed = s->seed;

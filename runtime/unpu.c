@@ -53,7 +53,9 @@ static const char *main_type(const struct unpu_gguf *gguf, uint64_t *params)
 int unpu_model_info(const struct unpu_model *m, struct unpu_model_info *info)
 {
 	if (info->size != sizeof(*info))
-		return -EINVAL;
+		return unpu_fail(&m->log, -EINVAL, "struct unpu_model_info is %zu bytes long, not "
+				 "%zu: its header is of another version", info->size,
+				 sizeof(*info));
 	memset(info, 0, sizeof(*info));
 	info->size = sizeof(*info);
 	info->name = m->name;

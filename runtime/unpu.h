@@ -65,7 +65,7 @@ struct unpu_model;
 #define UNPU_MODEL_INFO_ONLY	(1u << 2)
 
 struct unpu_model_params {
-	size_t size;		/* sizeof(struct unpu_model_params) */
+	size_t size;		/* sizeof(struct unpu_model_params); another: -EINVAL, unsaid */
 	uint32_t flags;		/* UNPU_MODEL_* */
 	uint32_t threads;	/* 0: as many as there are usable processors, up to 8 */
 	const char *device;	/* "auto" or NULL, "cpu" */
@@ -165,8 +165,9 @@ struct unpu_session_params {
 
 /*
  * A conversation on a model: its KV cache, history and sampler. -EINVAL: context above the model's,
- * a setting out of range (the log names it). A session is used by one thread at a time; several
- * sessions of one model may be used by several threads.
+ * a setting out of range (the log names it); -ENOSPC: memory, or sessions (cpu: 64), are no more to
+ * be had from the device; -ENOMEM. A session is used by one thread at a time; several sessions of
+ * one model may be used by several threads.
  */
 int unpu_session_create(struct unpu_model *model, const struct unpu_session_params *params,
 			struct unpu_session **session);

@@ -629,6 +629,9 @@ static void bad_settings_are_named(void **state)
 		{ "top-p", { .top_p = 1.5f, .repeat_penalty = 1 } },
 		{ "min-p", { .top_p = 1, .min_p = -0.5f, .repeat_penalty = 1 } },
 		{ "repeat", { .top_p = 1, .repeat_penalty = 0 } },
+		{ "flags", { .top_p = 1, .repeat_penalty = 1, .flags = 2 } },
+		{ "KV", { .top_p = 1, .repeat_penalty = 1, .kv = UNPU_KV_F32 + 1 } },
+		{ "version", { .size = 8 } },
 	};
 	struct subject s;
 
@@ -638,7 +641,7 @@ static void bad_settings_are_named(void **state)
 		struct unpu_session_params params = cases[i].params;
 		struct unpu_session *session = NULL;
 
-		params.size = sizeof(params);
+		params.size = params.size ? params.size : sizeof(params);
 		num_errors = 0;
 		assert_int_equal(unpu_session_create(s.model, &params, &session), -EINVAL);
 		assert_null(session);
