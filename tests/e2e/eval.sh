@@ -98,11 +98,11 @@ is_pure() {
 }
 
 for_masks=$(masks)
+same 'an instruction set is named by devices' c "$(head -n 1 <<<"$for_masks")"
 batches='1 3 7 32' counts='1 2 3 7'
 if [ -n "$slow" ]; then
 	for_masks=$(tail -n 1 <<<"$for_masks") batches='1 7' counts='1 3'
 fi
-same 'an instruction set is named by devices' c "$(head -n 1 <<<"$for_masks")"
 for mask in $for_masks; do
 	export UNPU_CPUMASK=$mask
 	for type in f32 f16 bf16 q8_0 q4_0; do
