@@ -32,13 +32,15 @@ static int copy_names(struct unpu_model *m)
 	m->arch_name = copy_str(arch);
 	m->tensor_names = calloc(count + 1ull, sizeof(*m->tensor_names));
 	if (!m->name || !m->arch_name || !m->tensor_names)
-		return -ENOMEM;
+		goto no_memory;
 	for (uint32_t i = 0; i < count; i++) {
 		m->tensor_names[i] = copy_str(unpu_gguf_tensor_at(m->gguf, i)->name);
 		if (!m->tensor_names[i])
-			return -ENOMEM;
+			goto no_memory;
 	}
 	return 0;
+no_memory:
+	return unpu_fail(&m->log, -ENOMEM, "no memory for the names of %u tensors", count);
 }
 
 static int check_vocab(const struct unpu_model *m)
@@ -109,20 +111,19 @@ static int load_all(struct unpu_model *m, const void *data, uint64_t size,
 static int load(void *map, uint64_t map_bytes, const void *data, uint64_t size,
 		const struct unpu_model_params *params, struct unpu_model **model)
 {
+	const struct unpu_log log = { params->log, params->log_arg };
 	struct unpu_model *m = calloc(1, sizeof(*m));
 	int ret;
 
 	if (!m) {
 		if (map)
 			munmap(map, map_bytes);
-		return -ENOMEM;
+		return unpu_fail(&log, -ENOMEM, "no memory for a model");
 	}
-	m->log = (struct unpu_log){ params->log, params->log_arg };
+	m->log = log;
 	m->map = map;
 	m->map_bytes = map_bytes;
 	ret = load_all(m, data, size, params);
-	if (ret == -ENOMEM)
-		unpu_fail(&m->log, ret, "not enough memory to load the model");
 	if (ret)
 		unpu_model_destroy(m);
 	else

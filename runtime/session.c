@@ -233,7 +233,9 @@ static int run_program(struct unpu_session *s, int which, uint32_t repeat)
 	if (ret == -EBUSY || ret == -ETIME)
 		return unpu_fail(&s->model->log, -EIO, "%s does not run: %s", s->dev->id,
 				 strerror(-ret));
-	return ret ? -EIO : check_job(s, submit.seqno);
+	if (ret)
+		return ret == -ENOMEM ? ret : -EIO;
+	return check_job(s, submit.seqno);
 }
 
 static void set_row(struct unpu_session *s, uint32_t i, uint32_t at, uint32_t flags, uint32_t out)
@@ -299,12 +301,27 @@ static int append(struct unpu_session *s, const uint32_t *ids, size_t count)
 	return 0;
 }
 
+/* What a call that failed had appended; cells past the end are written again before use. */
+static void take_back(struct unpu_session *s, uint32_t used)
+{
+	s->used = used;
+	if (s->evaluated > used)
+		s->evaluated = used;
+	s->logits_ready = false;
+	s->row_ready = false;
+}
+
 int unpu_session_prompt(struct unpu_session *s, const uint32_t *ids, size_t count)
 {
 	uint64_t start = now_ns();
+	uint32_t before = s->used;
 	int ret = append(s, ids, count);
 
-	ret = ret ? ret : evaluate(s);
+	if (!ret) {
+		ret = evaluate(s);
+		if (ret)
+			take_back(s, before);
+	}
 	s->prompt_ns += now_ns() - start;
 	s->prompt_tokens += ret ? 0 : count;
 	return ret;
@@ -342,7 +359,9 @@ int unpu_session_logits(struct unpu_session *s, const uint32_t *ids, size_t coun
 		s->evaluated += rows;
 	}
 	/* Generation samples from the other path's buffer: the last token goes through it again. */
-	if (!ret && count)
+	if (ret)
+		take_back(s, first);
+	else if (count)
 		s->evaluated = s->used - 1;
 	return ret;
 }

@@ -173,12 +173,15 @@ int unpu_session_create(struct unpu_model *model, const struct unpu_session_para
 			struct unpu_session **session);
 void unpu_session_destroy(struct unpu_session *session);
 
-/* Append tokens. -ENOSPC: they do not fit the context and none was appended; -EINVAL: bad id. */
+/*
+ * Append tokens; all, or none on error. -ENOSPC: they do not fit the context; -EINVAL: bad id; -EIO:
+ * the device failed; -ENOMEM.
+ */
 int unpu_session_prompt(struct unpu_session *session, const uint32_t *ids, size_t count);
 
 /*
  * Append tokens and write the logits that follow each of them: count x vocab floats. Errors as
- * unpu_session_prompt(); the first call makes what it needs, or says -ENOMEM and appends nothing.
+ * unpu_session_prompt(); the first call takes the memory for it.
  */
 int unpu_session_logits(struct unpu_session *session, const uint32_t *ids, size_t count,
 			float *logits);

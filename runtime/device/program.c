@@ -399,6 +399,19 @@ static int draft_fill(struct inproc *dev, struct draft *draft)
 	return err ? err : draft_prepare(dev, draft);
 }
 
+static int draft_publish(struct inproc *dev, struct draft *draft, uint32_t *id)
+{
+	int err;
+
+	unpu_inproc_lock(dev);
+	err = unpu_table_add(&dev->programs, draft->program, id);
+	unpu_inproc_unlock(dev);
+	if (err)
+		return unpu_inproc_refuse(dev, "PROGRAM_CREATE", err);
+	draft->program = NULL;
+	return 0;
+}
+
 static int program_check(struct inproc *dev, const struct drm_unpu_program_create *args)
 {
 	int err = unpu_check_program(args, &dev->info);
@@ -423,15 +436,12 @@ int unpu_inproc_program_create(struct unpu_device *base, struct drm_unpu_program
 	if (err)
 		return unpu_inproc_refuse(dev, "PROGRAM_CREATE", err);
 	err = draft_init(&draft, args);
-	if (!err)
+	if (err)
+		unpu_inproc_refuse(dev, "PROGRAM_CREATE", err);
+	else
 		err = draft_fill(dev, &draft);
-	if (!err) {
-		unpu_inproc_lock(dev);
-		err = unpu_table_add(&dev->programs, draft.program, &args->program_id);
-		unpu_inproc_unlock(dev);
-	}
 	if (!err)
-		draft.program = NULL;
+		err = draft_publish(dev, &draft, &args->program_id);
 	args->error_index = draft.error_index;
 	draft_finish(dev, &draft);
 	return err;

@@ -76,7 +76,8 @@ static int shader_get(struct unpu_compiler *c, uint32_t kind, const void *spec, 
 		}
 	}
 	if (c->num_shaders == UNPU_MAX_SHADERS)
-		return -ENOSPC;
+		return unpu_fail(&c->weights->log, -ENOSPC, "the model's layers differ in more "
+				 "than %u ways", UNPU_MAX_SHADERS);
 	memcpy(args.name, info->name, strlen(info->name));
 	ret = dev->ops->shader_create(dev, &args);
 	if (ret)
@@ -326,7 +327,7 @@ static int builder_init(struct builder *b, struct unpu_compiler *c)
 	b->buffers = calloc(bindings + 1, sizeof(*b->buffers));
 	b->constants = calloc(dispatches, sizeof(struct unpu_attn_const));
 	if (!b->dispatches || !b->bindings || !b->buffers || !b->constants)
-		return -ENOMEM;
+		return unpu_fail(&c->weights->log, -ENOMEM, "no memory for a program");
 	return 0;
 }
 

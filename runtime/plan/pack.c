@@ -600,18 +600,20 @@ int unpu_weights_create(struct unpu_device *dev, const struct unpu_arch *arch,
 	struct unpu_weights *w = calloc(1, sizeof(*w));
 	struct drm_unpu_dev_query query = { .type = DRM_UNPU_QUERY_DEV_INFO,
 					    .size = sizeof(w->info) };
-	int ret = -ENOMEM;
+	int ret;
 
 	if (!w)
-		return ret;
+		return unpu_fail(log, -ENOMEM, "no memory for the list of weights");
 	w->dev = dev;
 	w->arch = arch;
 	w->log = log ? *log : (struct unpu_log){ 0 };
 	p.w = w;
 	w->layers = calloc(arch->hp.layers, sizeof(*w->layers));
 	p.entries = calloc(4ull * arch->hp.layers + 2, sizeof(*p.entries));
-	if (!w->layers || !p.entries)
+	if (!w->layers || !p.entries) {
+		ret = unpu_fail(log, -ENOMEM, "no memory for the list of weights");
 		goto out;
+	}
 	query.pointer = (uintptr_t)&w->info;
 	ret = dev->ops->dev_query(dev, &query);
 	if (ret)

@@ -143,10 +143,12 @@ static int compile(struct unpu_pretok *pretok, const char *pattern, const struct
 
 	code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP,
 			     &error, &offset, NULL);
+	if (!code && error == PCRE2_ERROR_HEAP_FAILED)
+		return -ENOMEM;
 	if (!code) {
 		pcre2_get_error_message(error, text, sizeof(text));
-		return unpu_fail(log, error == PCRE2_ERROR_NOMEMORY ? -ENOMEM : -ENOSYS,
-				 "pre-tokenizer '%s': %s", pretok->kind->name, (char *)text);
+		return unpu_fail(log, -ENOSYS, "pre-tokenizer '%s': %s", pretok->kind->name,
+				 (char *)text);
 	}
 	/* Without it (not built in, or memory may not be executable) matching is interpreted. */
 	pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);

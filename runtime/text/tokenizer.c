@@ -197,7 +197,7 @@ int unpu_tokenizer_create(const struct unpu_gguf *gguf, const struct unpu_log *l
 	int err;
 
 	if (!tok)
-		return -ENOMEM;
+		return unpu_fail(log, -ENOMEM, "no memory for the tokenizer");
 	if (log)
 		tok->log = *log;
 	err = create(tok, gguf);
