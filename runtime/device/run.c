@@ -336,6 +336,11 @@ int unpu_inproc_syncobj_wait(struct unpu_device *base, uint32_t handle, uint64_t
 		dev->waiters++;
 		err = wait_and_run(dev, &wait, deadline_ns);
 		unpu_wait_finish(&wait);
+		/* close waits for who waits, and for what they have yet to free. */
+		while (dev->dead) {
+			unpu_inproc_unlock(dev);
+			unpu_inproc_lock(dev);
+		}
 		dev->waiters--;
 		/* Another thread that waits has to run what is left. */
 		pthread_cond_broadcast(&dev->changed);

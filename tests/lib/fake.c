@@ -104,7 +104,10 @@ static int program_prepare(struct unpu_engine *engine, struct unpu_program *prog
 
 static void program_release(struct unpu_engine *engine, struct unpu_program *program)
 {
+	const struct timespec nap = { 0, to_fake(engine)->release_ns };
+
 	assert_ptr_equal(program->priv, engine);
+	nanosleep(&nap, NULL);
 	atomic_fetch_add(&to_fake(engine)->released, 1);
 }
 

@@ -20,6 +20,7 @@ struct fake {
 
 	/* Set while nothing runs. */
 	uint64_t run_ns;		/* each run takes this long */
+	long release_ns;		/* and each release of a program */
 	bool stubborn;			/* it does not look at cancel */
 	int fail;			/* errno of each run */
 	atomic_bool hold;		/* a run lasts until this is false */

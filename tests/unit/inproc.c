@@ -388,6 +388,26 @@ static void test_close_while_waiting(void **state)
 	assert_int_equal(waiter_join(&waiting), 0);
 }
 
+/* The thread that waits gives back the last job's program, and close waits for that. */
+static void test_close_while_releasing(void **state)
+{
+	uint32_t syncobj = fake_syncobj(dev);
+	uint32_t ctx = fake_ctx(dev, DRM_UNPU_PRIORITY_NORMAL, 0);
+	uint32_t id = program(1);
+	struct waiter waiter;
+
+	(void)state;
+	fake->release_ns = 50 * MS;
+	atomic_store(&fake->hold, true);
+	assert_int_equal(fake_submit(dev, ctx, id, 1, syncobj, 0), 0);
+	assert_int_equal(destroy_program(id), 0);
+	waiter_start(&waiter, syncobj, 0);
+	wait_inside();
+	dev->ops->close(dev);	/* the engine knows whether a program is left */
+	dev = NULL;
+	assert_int_equal(waiter_join(&waiter), 0);
+}
+
 /* ---- jobs ---------------------------------------------------------------------------------- */
 
 static void test_seqnos(void **state)
@@ -936,6 +956,7 @@ int main(void)
 		TEST(test_ctx_destroyed_while_queued),
 		TEST(test_ctx_destroyed_while_running),
 		TEST(test_close_while_waiting),
+		TEST(test_close_while_releasing),
 		TEST(test_seqnos),
 		TEST(test_runs_in_order),
 		TEST(test_queue_full),
