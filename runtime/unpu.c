@@ -28,26 +28,27 @@ int unpu_token_is_end(const struct unpu_model *m, uint32_t id)
 	return unpu_tokenizer_is_eog(m->tok, id);
 }
 
-/* The type that most weights have, by bytes; params counts all elements. */
+/* The type that most weights have, of all the format knows; params counts all elements. */
 static const char *main_type(const struct unpu_gguf *gguf, uint64_t *params)
 {
-	uint64_t best = 0, bytes[64] = { 0 };
-	uint32_t type = UNPU_TYPE_F32;
+	uint64_t best = 0, of_type[64] = { 0 };
+	const char *name = NULL;
 
 	*params = 0;
 	for (uint32_t i = 0; i < unpu_gguf_num_tensors(gguf); i++) {
 		const struct unpu_tensor *t = unpu_gguf_tensor_at(gguf, i);
+		uint64_t count = t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
 
-		*params += t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
+		*params += count;
 		if (t->type >= 64)
 			continue;
-		bytes[t->type] += t->bytes;
-		if (bytes[t->type] > best) {
-			best = bytes[t->type];
-			type = t->type;
+		of_type[t->type] += count;
+		if (of_type[t->type] > best) {
+			best = of_type[t->type];
+			name = unpu_type_name(t->type);
 		}
 	}
-	return best ? unpu_type_name(type) : "none";
+	return name ? name : "none";
 }
 
 int unpu_model_info(const struct unpu_model *m, struct unpu_model_info *info)

@@ -19,6 +19,7 @@
 #include "runtime/model/arch.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/unpu.h"
+#include "tests/lib/edit.h"
 #include "tests/lib/oracle.h"
 #include "tests/lib/tiny.h"
 
@@ -748,6 +749,7 @@ static void any_file_can_be_looked_at(void **state)
 	struct unpu_model_info info = { .size = sizeof(info) };
 	struct unpu_tensor_info tensor;
 	struct subject s;
+	struct edit edit;
 	uint8_t *arch;
 
 	(void)state;
@@ -761,6 +763,16 @@ static void any_file_can_be_looked_at(void **state)
 	assert_int_equal(info.weight_bytes, 0);
 	assert_string_equal(info.device, "none");
 	assert_true(info.layers > 0 && info.context > 0 && info.vocab > 0);
+	assert_string_equal(info.weight_type, "Q8_0");
+	/* a type of other runtimes, smaller */
+	edit = (struct edit){ s.file, s.size };
+	for (uint32_t i = 0; !unpu_model_tensor(s.model, i, &tensor); i++)
+		if (!strcmp(tensor.type, "Q8_0"))
+			edit_type(&edit, tensor.name, 20);
+	unpu_model_destroy(s.model);
+	assert_int_equal(unpu_model_load_memory(s.file, s.size, &params, &s.model), 0);
+	assert_int_equal(unpu_model_info(s.model, &info), 0);
+	assert_string_equal(info.weight_type, "IQ4_NL");
 	unpu_model_destroy(s.model);
 
 	/* the value of general.architecture follows its key, type and length */
