@@ -38,7 +38,8 @@ say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2:$(O)/%=%)';)
 BASE_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Wpedantic -Wstrict-prototypes -Wmissing-prototypes \
 	-Wvla -fvisibility=hidden -ffunction-sections -fdata-sections -ffp-contract=off -pthread \
 	-ffile-prefix-map=$(CURDIR)=.
-BASE_CPPFLAGS := -I. -D_GNU_SOURCE -idirafter /usr/include/libdrm
+# 64-bit file offsets: without them a 32-bit program cannot open a file with a large inode number.
+BASE_CPPFLAGS := -I. -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -idirafter /usr/include/libdrm
 BASE_LDFLAGS := -pthread -Wl,--gc-sections -Wl,--as-needed
 LIBS := -lm
 

@@ -814,6 +814,26 @@ static void files_may_lie_in_files(void **state)
 	unpu_model_destroy(in_file.model);
 }
 
+/* 3 GiB of nothing: more than 32 bits map, and no model anywhere. */
+static void large_files_are_named(void **state)
+{
+	struct unpu_model_params params = UNPU_MODEL_PARAMS_INIT;
+	char path[] = "/tmp/unpu-session-XXXXXX";
+	struct unpu_model *model;
+	int fd = mkstemp(path), ret;
+
+	(void)state;
+	params.log = log_line;
+	num_errors = 0;
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 3ll << 30), 0);
+	ret = unpu_model_load(path, &params, &model);
+	unlink(path);
+	close(fd);
+	assert_int_equal(ret, sizeof(void *) == 4 ? -EFBIG : -EINVAL);
+	assert_int_equal(num_errors, 1);
+}
+
 static int temporary_file(const struct subject *s)
 {
 	char path[] = "/tmp/unpu-session-XXXXXX";
@@ -877,6 +897,7 @@ int main(void)
 		cmocka_unit_test(vocab_only_has_no_sessions),
 		cmocka_unit_test(any_file_can_be_looked_at),
 		cmocka_unit_test(files_may_lie_in_files),
+		cmocka_unit_test(large_files_are_named),
 		cmocka_unit_test(untied_embeddings_stay_in_the_file),
 	};
 
