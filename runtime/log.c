@@ -16,6 +16,9 @@ static void log_va(const struct unpu_log *log, enum unpu_log_level level, const 
 	for (c = text; *c; c++) {
 		if ((unsigned char)*c < 0x20 || *c == 0x7f)
 			*c = '?';
+		/* U+0080 to U+009F: U+009B begins commands as ESC [ does */
+		if ((unsigned char)*c == 0xc2 && ((unsigned char)c[1] & 0xe0) == 0x80)
+			c[0] = c[1] = '?';
 	}
 	log->fn(log->arg, level, text);
 }

@@ -814,6 +814,19 @@ static void files_may_lie_in_files(void **state)
 	unpu_model_destroy(in_file.model);
 }
 
+/* A name that comes from elsewhere neither commands a terminal nor begins a line. */
+static void messages_are_text(void **state)
+{
+	struct unpu_model_params params = UNPU_MODEL_PARAMS_INIT;
+	struct unpu_model *model;
+
+	(void)state;
+	params.log = log_line;
+	assert_int_equal(unpu_model_load("/none/a\x1b[2J\nb\xc2\x9b" "2J\xc3\x9b\x7f", &params,
+					 &model), -ENOENT);
+	assert_ptr_equal(strstr(last_log, "/none/a?[2J?b??2J\xc3\x9b?: "), last_log);
+}
+
 /* 3 GiB of nothing: more than 32 bits map, and no model anywhere. */
 static void large_files_are_named(void **state)
 {
@@ -897,6 +910,7 @@ int main(void)
 		cmocka_unit_test(vocab_only_has_no_sessions),
 		cmocka_unit_test(any_file_can_be_looked_at),
 		cmocka_unit_test(files_may_lie_in_files),
+		cmocka_unit_test(messages_are_text),
 		cmocka_unit_test(large_files_are_named),
 		cmocka_unit_test(untied_embeddings_stay_in_the_file),
 	};
