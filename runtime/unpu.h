@@ -174,8 +174,8 @@ int unpu_session_create(struct unpu_model *model, const struct unpu_session_para
 void unpu_session_destroy(struct unpu_session *session);
 
 /*
- * Append tokens; all, or none on error. -ENOSPC: they do not fit the context; -EINVAL: bad id; -EIO:
- * the device failed; -ENOMEM.
+ * Append tokens; all, or none on error. -ENOSPC: they do not fit the context; -EINVAL: bad id;
+ * -EIO: the device failed; -ENOMEM.
  */
 int unpu_session_prompt(struct unpu_session *session, const uint32_t *ids, size_t count);
 

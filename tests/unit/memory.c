@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Each allocation of a session's life fails once: one sentence, -ENOMEM, and nothing has changed. */
+/* Each allocation of a session's life fails once: one sentence, -ENOMEM, nothing has changed. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
