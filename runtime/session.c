@@ -377,7 +377,7 @@ struct stream {
 	bool begins;	/* SentencePiece: the space before the first word is no text */
 };
 
-#define SHORT_TEXT	256	/* bytes of a token's text that want no memory: nearly all have less */
+#define SHORT_TEXT	256	/* bytes of text that want no memory: nearly all tokens have less */
 
 /* The first max bytes of the token's text; how many there are, or -errno. */
 static int64_t token_text(const struct stream *st, uint32_t id, char *text, size_t max)
