@@ -199,7 +199,7 @@ $(makers): $(O)/tests/lib/tiny.o $(lib)
 # ---- what to do with it ----
 
 PROMPT ?= Once upon a time
-TOKENS ?= 128
+TOKENS ?= $(if $(MODEL),128,64)
 run_model := $(or $(MODEL),$(O)/generated.gguf)
 random_weights := No MODEL=file.gguf given: this generated model has random weights, its text is \
 	nonsense.
