@@ -172,6 +172,11 @@ static int load_mapped(int fd, uint64_t offset, uint64_t size, const char *what,
 	map = mmap(NULL, size + slack, PROT_READ, MAP_PRIVATE, fd, (off_t)(offset - slack));
 	if (map == MAP_FAILED)
 		return unpu_fail(&log, -errno, "%s: cannot map: %s", what, strerror(errno));
+	/* The reader knows no file names; this is the mistake where one helps most. */
+	if (size < 4 || memcmp((const char *)map + slack, "GGUF", 4)) {
+		munmap(map, size + slack);
+		return unpu_fail(&log, -EINVAL, "%s is not a GGUF file", what);
+	}
 	return load(map, size + slack, (const char *)map + slack, size, params, model);
 }
 
