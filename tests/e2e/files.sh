@@ -30,6 +30,8 @@ refused '' ''
 refused "$work" "$work"
 : >"$work/empty.gguf"
 refused "$work/empty.gguf" empty
+echo text >"$work/text.gguf"
+refused "$work/text.gguf" 'text.gguf is not a GGUF file'
 mkfifo "$work/fifo.gguf"
 refused "$work/fifo.gguf" fifo.gguf
 refused /dev/null /dev/null
