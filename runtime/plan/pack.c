@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "runtime/half.h"
 #include "runtime/plan/pack.h"
 #include "runtime/plan/panels.h"
 
@@ -202,18 +203,13 @@ static void read_floats(const struct unpu_tensor *t, uint64_t first, uint64_t co
 {
 	for (uint64_t i = 0; i < count; i++) {
 		uint16_t half;
-		uint32_t bits;
 
 		if (t->type == UNPU_TYPE_F32) {
 			memcpy(&out[i], t->data + 4 * (first + i), 4);
 			continue;
 		}
 		memcpy(&half, t->data + 2 * (first + i), 2);
-		bits = (uint32_t)half << 16;
-		if (t->type == UNPU_TYPE_F16)
-			out[i] = unpu_half_to_float(half);
-		else
-			memcpy(&out[i], &bits, 4);
+		out[i] = t->type == UNPU_TYPE_F16 ? unpu_f16_float(half) : unpu_bf16_float(half);
 	}
 }
 

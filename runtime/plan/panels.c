@@ -1,27 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
 
+#include "runtime/half.h"
 #include "runtime/model/gguf.h"
 #include "runtime/plan/panels.h"
 #include "shaders/layout.h"
 
 #define Q8_BLOCK	34	/* f16 scale, 32 int8 */
 #define Q4_BLOCK	18	/* f16 scale, 16 bytes of nibble pairs */
-
-float unpu_half_to_float(uint16_t half)
-{
-	uint32_t sign = (uint32_t)(half & 0x8000) << 16, exp = half >> 10 & 31, man = half & 1023;
-	uint32_t bits;
-	float value;
-
-	if (exp == 0) {
-		value = (float)man * 0x1p-24f;
-		return sign ? -value : value;
-	}
-	bits = sign | man << 13 | (exp == 31 ? 0x7f800000 : (exp + 112) << 23);
-	memcpy(&value, &bits, sizeof(value));
-	return value;
-}
 
 static uint16_t load16(const uint8_t *p)
 {
@@ -183,18 +169,16 @@ static float dequantise(const uint8_t *data, uint32_t type, uint32_t i)
 		memcpy(&value, data + 4ull * i, 4);
 		return value;
 	case UNPU_TYPE_F16:
-		return unpu_half_to_float(load16(data + 2ull * i));
+		return unpu_f16_float(load16(data + 2ull * i));
 	case UNPU_TYPE_BF16:
-		bits = (uint32_t)load16(data + 2ull * i) << 16;
-		memcpy(&value, &bits, 4);
-		return value;
+		return unpu_bf16_float(load16(data + 2ull * i));
 	case UNPU_TYPE_Q8_0:
 		block = data + (uint64_t)(i / 32) * Q8_BLOCK;
-		return unpu_half_to_float(load16(block)) * (int8_t)block[2 + i % 32];
+		return unpu_f16_float(load16(block)) * (int8_t)block[2 + i % 32];
 	default: /* UNPU_TYPE_Q4_0 */
 		block = data + (uint64_t)(i / 32) * Q4_BLOCK;
 		bits = block[2 + i % 16] >> (i % 32 < 16 ? 0 : 4) & 15;
-		return unpu_half_to_float(load16(block)) * ((int)bits - 8);
+		return unpu_f16_float(load16(block)) * ((int)bits - 8);
 	}
 }
 

@@ -27,7 +27,4 @@ int unpu_layout_holds(uint32_t layout, uint32_t type);
 /* Bytes of one panel in the quants plane. */
 uint64_t unpu_panel_bytes(uint32_t layout, uint32_t k);
 
-/* A float from IEEE half precision bits; exact. */
-float unpu_half_to_float(uint16_t half);
-
 #endif

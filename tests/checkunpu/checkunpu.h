@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "runtime/device/cpu/half.h"
+#include "runtime/half.h"
 #include "runtime/device/cpu/ops.h"
 
 /* One instruction set: its table, and the table of the one below (NULL for plain C). */

@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 #include "runtime/device/cpu/cpu.h"
-#include "runtime/device/cpu/half.h"
+#include "runtime/half.h"
 #include "runtime/device/cpu/ops.h"
 
 #define LAYERS		2u

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/half.h"
 #include "runtime/model/gguf.h"
 #include "runtime/plan/panels.h"
 #include "shaders/layout.h"
@@ -220,11 +221,11 @@ static void halves_are_exact(void **state)
 
 		if ((h >> 10 & 31) == 31)
 			continue;
-		assert_true((double)unpu_half_to_float((uint16_t)h) == half(bytes));
+		assert_true((double)unpu_f16_float((uint16_t)h) == half(bytes));
 	}
-	assert_true(unpu_half_to_float(0x7c00) > 3.4e38f);
-	assert_true(unpu_half_to_float(0xfc00) < -3.4e38f);
-	assert_true(unpu_half_to_float(0x7e00) != unpu_half_to_float(0x7e00));
+	assert_true(unpu_f16_float(0x7c00) > 3.4e38f);
+	assert_true(unpu_f16_float(0xfc00) < -3.4e38f);
+	assert_true(unpu_f16_float(0x7e00) != unpu_f16_float(0x7e00));
 }
 
 int main(void)

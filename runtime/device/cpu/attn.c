@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "runtime/device/cpu/c.h"
-#include "runtime/device/cpu/half.h"
+#include "runtime/half.h"
 
 typedef float load_fn(const void *p, uint64_t i);
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "runtime/device/cpu/c.h"
-#include "runtime/device/cpu/half.h"
+#include "runtime/half.h"
 
 #define ROWS	8	/* no range is cut finer, and every panel is a multiple */
 #define TOKENS	8	/* that share one unpacked block */

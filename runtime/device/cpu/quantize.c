@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "runtime/device/cpu/c.h"
-#include "runtime/device/cpu/half.h"
+#include "runtime/half.h"
 
 static void quantize_block(const float *x, int8_t *q, float *d, int32_t *sum)
 {

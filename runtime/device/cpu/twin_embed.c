@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "runtime/device/cpu/half.h"
+#include "runtime/half.h"
 
 /* 16-bit values have no alignment of their own inside GGUF blocks. */
 static uint16_t row_load16(const uint8_t *p)

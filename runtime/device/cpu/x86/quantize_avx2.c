@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
 
-#include "runtime/device/cpu/half.h"
+#include "runtime/half.h"
 #include "runtime/device/cpu/x86/avx2.h"
 
 /* Magnitudes order as their bits do, and NaN lies above infinity. */

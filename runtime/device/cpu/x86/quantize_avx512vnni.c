@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
 
-#include "runtime/device/cpu/half.h"
+#include "runtime/half.h"
 #include "runtime/device/cpu/x86/x86.h"
 
 static void quantize_block(const float *x, int8_t *q, float *d, int32_t *sum)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* IEEE half and bfloat16 in integers, for machines and files without the instructions. */
-#ifndef UNPU_CPU_HALF_H
-#define UNPU_CPU_HALF_H
+/* IEEE half and bfloat16 in integers: for packing, and where there are no instructions for them. */
+#ifndef UNPU_HALF_H
+#define UNPU_HALF_H
 
 #include <stdint.h>
 #include <string.h>
