@@ -30,8 +30,6 @@ refused '' ''
 refused "$work" "$work"
 : >"$work/empty.gguf"
 refused "$work/empty.gguf" empty
-echo text >"$work/text.gguf"
-refused "$work/text.gguf" 'text.gguf is not a GGUF file'
 mkfifo "$work/fifo.gguf"
 refused "$work/fifo.gguf" fifo.gguf
 refused /dev/null /dev/null
@@ -62,7 +60,10 @@ head -c 1000000 /dev/zero >"$work/zeros.gguf"
 { printf 'GGUF\0\0\0\3'; tail -c +9 "$model"; } >"$work/big-endian.gguf"
 { printf 'GGUF\3\0\0\0\377\377\377\377\377\377\377\377'; tail -c +17 "$model"; } \
 	>"$work/counts.gguf"
-for file in one-byte magic header text random zeros version1 big-endian counts; do
+for file in one-byte text random zeros; do
+	refused "$work/$file.gguf" "$file.gguf is not a GGUF file"
+done
+for file in magic header version1 big-endian counts; do
 	refused "$work/$file.gguf" ''
 done
 size=$(stat -c %s "$model")
