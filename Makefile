@@ -112,7 +112,7 @@ BASE_CPPFLAGS += $(foreach isa,$(ISAS),-DUNPU_HAVE_$(isa)=$(or $(HAVE_$(isa)),0)
 # ---- what to build: no lists of files, a new file in its folder is enough ----
 
 lib_src := $(wildcard runtime/*.c runtime/model/*.c runtime/text/*.c runtime/plan/*.c \
-	runtime/device/*.c runtime/device/cpu/*.c shaders/*.c uapi/*.c)
+	runtime/session/*.c runtime/device/*.c runtime/device/cpu/*.c shaders/*.c uapi/*.c)
 ifeq ($(ARCH),x86_64)
 lib_src += $(wildcard runtime/device/cpu/x86/*.c)
 else ifeq ($(ARCH),aarch64)

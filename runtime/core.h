@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What stands behind struct unpu_model; shared by load.c, session.c and unpu.c only. */
+/* What stands behind struct unpu_model; shared by load.c, unpu.c and session/ only. */
 #ifndef UNPU_CORE_H
 #define UNPU_CORE_H
 

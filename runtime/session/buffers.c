@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* A session's buffers and programs. */
+#include "runtime/session/session.h"
+
+static const uint32_t program_parts[UNPU_NUM_PROGRAMS] = {
+	[UNPU_PROGRAM_PROMPT] = UNPU_PART_EMBED | UNPU_PART_LAYERS,
+	[UNPU_PROGRAM_PROMPT_HEAD] = UNPU_PART_EMBED | UNPU_PART_LAYERS | UNPU_PART_HEAD,
+	[UNPU_PROGRAM_SAMPLE] = UNPU_PART_SAMPLE,
+	[UNPU_PROGRAM_DECODE] = UNPU_PART_LAYERS | UNPU_PART_HEAD | UNPU_PART_SAMPLE,
+	[UNPU_PROGRAM_LOGITS] = UNPU_PART_EMBED | UNPU_PART_LAYERS | UNPU_PART_HEAD,
+};
+
+void unpu_area_add(struct unpu_area *area, struct unpu_range *range, uint32_t align)
+{
+	area->bytes = (area->bytes + align - 1) / align * align;
+	range->offset = area->bytes;
+	area->bytes += range->bytes;
+}
+
+int unpu_area_create(struct unpu_session *s, struct unpu_area *area, bool mapped)
+{
+	struct drm_unpu_bo_create bo = { .size = area->bytes,
+					 .flags = mapped ? DRM_UNPU_BO_MMAP : 0 };
+	void *ptr;
+	int ret;
+
+	if (!area->bytes)
+		return 0;
+	ret = s->dev->ops->bo_create(s->dev, &bo);
+	if (ret)
+		return ret;
+	area->handle = bo.handle;
+	if (!mapped)
+		return 0;
+	ret = s->dev->ops->bo_map(s->dev, bo.handle, &ptr);
+	area->ptr = ret ? NULL : ptr;
+	return ret;
+}
+
+void unpu_area_destroy(struct unpu_session *s, struct unpu_area *area)
+{
+	if (area->ptr)
+		s->dev->ops->bo_unmap(s->dev, area->handle, area->ptr, area->bytes);
+	if (area->handle)
+		s->dev->ops->bo_close(s->dev, area->handle);
+	*area = (struct unpu_area){ 0 };
+}
+
+int unpu_session_buffers(struct unpu_session *s)
+{
+	struct unpu_work *w = &s->work;
+	uint32_t align = unpu_part_align(&s->model->weights->info);
+	struct unpu_range *window[] = { &w->state, &w->history, &w->rope, &w->logits };
+	struct unpu_range *scratch[] = { &w->maxima, &w->x, &w->q, &w->partials, &w->h };
+	int ret;
+
+	for (size_t i = 0; i < sizeof(window) / sizeof(window[0]); i++)
+		unpu_area_add(&s->window, window[i], align);
+	for (size_t i = 0; i < sizeof(scratch) / sizeof(scratch[0]); i++)
+		unpu_area_add(&s->scratch, scratch[i], align);
+	unpu_area_add(&s->kv, &w->kv, align);
+	ret = unpu_area_create(s, &s->window, true);
+	ret = ret ? ret : unpu_area_create(s, &s->scratch, false);
+	ret = ret ? ret : unpu_area_create(s, &s->kv, false);
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < sizeof(window) / sizeof(window[0]); i++)
+		window[i]->handle = s->window.handle;
+	for (size_t i = 0; i < sizeof(scratch) / sizeof(scratch[0]); i++)
+		scratch[i]->handle = s->scratch.handle;
+	w->kv.handle = s->kv.handle;
+	if (w->rope.bytes)
+		unpu_rope_fill(&s->model->arch->hp, w->shape.cells,
+			       (float *)(void *)(s->window.ptr + w->rope.offset));
+	return 0;
+}
+
+/* As many logit rows as a program has rows; only callers who want all logits pay for them. */
+static int create_logits_path(struct unpu_session *s)
+{
+	struct unpu_shape shape = s->work.shape;
+	struct unpu_work *w = &s->logits_work;
+	uint32_t align = unpu_part_align(&s->model->weights->info);
+	struct unpu_work sizes;
+	int ret;
+
+	if (s->logits_area.handle)
+		return 0;
+	shape.logit_rows = s->batch;
+	unpu_work_sizes(s->model->arch, &shape, &sizes);
+	*w = s->work;
+	w->shape = shape;
+	w->logits = sizes.logits;
+	w->maxima = sizes.maxima;
+	unpu_area_add(&s->logits_area, &w->logits, align);
+	unpu_area_add(&s->logits_area, &w->maxima, align);
+	ret = unpu_area_create(s, &s->logits_area, true);
+	if (ret) {
+		unpu_area_destroy(s, &s->logits_area);
+		return ret;
+	}
+	w->logits.handle = w->maxima.handle = s->logits_area.handle;
+	unpu_compiler_init(&s->logits_compiler, s->model->weights, w);
+	return 0;
+}
+
+int unpu_session_program(struct unpu_session *s, int which)
+{
+	struct unpu_compiler *c = &s->compiler;
+	uint32_t dispatches;
+	int ret = 0;
+
+	if (which == UNPU_PROGRAM_LOGITS) {
+		ret = create_logits_path(s);
+		c = &s->logits_compiler;
+	}
+	if (!ret && !s->programs[which]) {
+		ret = unpu_compile(c, program_parts[which], &s->programs[which], &dispatches);
+		if (!ret && which == UNPU_PROGRAM_DECODE)
+			s->decode_dispatches = dispatches;
+	}
+	return ret;
+}
