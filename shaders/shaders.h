@@ -57,10 +57,16 @@ struct unpu_state_row {
 	__u32 reserved[2];
 };
 
-#define UNPU_MAX_EOG	8
+#define UNPU_MAX_EOG		8
+#define UNPU_STATE_MAX_BIAS	64
 
-/* Sampler settings of one slot. temperature 0 is greedy, in the order: penalties, top-k, top-p,
- * min-p, temperature, draw. */
+struct unpu_state_bias {
+	__u32 token;		/* one out of range is passed over; of two alike the last counts */
+	float bias;		/* added to the logit; -inf: never drawn */
+};
+
+/* Sampler settings of one slot. temperature 0 is greedy, in the order: bias, penalties, top-k,
+ * top-p, min-p, temperature, draw. */
 struct unpu_state_sampler {
 	float temperature;
 	__u32 top_k;		/* 0: off */
@@ -73,7 +79,9 @@ struct unpu_state_sampler {
 	__u32 seed[2];
 	__u32 num_eog;		/* up to UNPU_MAX_EOG */
 	__u32 eog[UNPU_MAX_EOG];
-	__u32 reserved[13];
+	__u32 num_bias;		/* up to UNPU_STATE_MAX_BIAS */
+	__u32 reserved[12];
+	struct unpu_state_bias bias[UNPU_STATE_MAX_BIAS];
 };
 
 /*
