@@ -91,7 +91,8 @@ struct unpu_model_params {
 	unpu_progress_fn *progress;	/* of the load, in bytes of weights; may be NULL */
 	void *progress_arg;
 };
-#define UNPU_MODEL_PARAMS_INIT { .size = sizeof(struct unpu_model_params) }
+#define UNPU_MODEL_PARAMS_INIT \
+	{ sizeof(struct unpu_model_params), 0, 0, NULL, NULL, NULL, NULL, NULL }
 
 /*
  * Load a GGUF file. On success *model is the caller's and ends with unpu_model_destroy(); on error
@@ -126,7 +127,9 @@ struct unpu_model_info {
 	const char *device_name;
 	const char *chat_template;	/* its name, NULL: the file has none that is known */
 };
-#define UNPU_MODEL_INFO_INIT { .size = sizeof(struct unpu_model_info) }
+#define UNPU_MODEL_INFO_INIT \
+	{ sizeof(struct unpu_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+	  NULL, NULL, NULL }
 UNPU_API int unpu_model_info(const struct unpu_model *model, struct unpu_model_info *info);
 
 /* A tensor of the file, i from 0; -ENOENT past the last. */
@@ -239,9 +242,10 @@ struct unpu_session_params {
 	void *progress_arg;
 };
 #define UNPU_SESSION_NO_END	(1u << 0)	/* end-of-text tokens are tokens like any other */
-#define UNPU_SESSION_PARAMS_INIT { .size = sizeof(struct unpu_session_params), \
-	.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, \
-	.repeat_penalty = 1.0f, .repeat_last_n = 64 }
+/* Temperature 0.8, top-k 40, top-p 0.95, min-p 0.05, no penalties, which look back on 64. */
+#define UNPU_SESSION_PARAMS_INIT \
+	{ sizeof(struct unpu_session_params), 0, UNPU_KV_DEFAULT, 0, 0.8f, 40, 0.95f, 0.05f, 1.0f, \
+	  64, 0, 0, 0.0f, 0.0f, NULL, 0, 0, NULL, NULL, NULL }
 
 /*
  * A conversation on a model: its KV cache, history and sampler. On success *session is the caller's
@@ -341,7 +345,8 @@ struct unpu_session_info {
 	uint64_t dispatches;	/* of one generated token */
 	enum unpu_kv kv;
 };
-#define UNPU_SESSION_INFO_INIT { .size = sizeof(struct unpu_session_info) }
+#define UNPU_SESSION_INFO_INIT \
+	{ sizeof(struct unpu_session_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, UNPU_KV_DEFAULT }
 UNPU_API int unpu_session_info(const struct unpu_session *session, struct unpu_session_info *info);
 
 /* ---- sessions on disk ------------------------------------------------------------------- */
