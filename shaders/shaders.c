@@ -37,7 +37,7 @@ static const struct {
 	[LOGIT_ROWS] = { 1, 256, 1 },
 	[LAYOUT] = { 0, DRM_UNPU_LAYOUT_COUNT - 1, 1 },
 	[NUMERIC] = { 0, DRM_UNPU_CLASS_A8, 1 },
-	[KV_TYPE] = { 0, DRM_UNPU_KV_F16, 1 },
+	[KV_TYPE] = { 0, DRM_UNPU_KV_INT8, 1 },
 	[NORM] = { 0, UNPU_NORM_LAYER, 1 },
 	[ACT] = { 0, UNPU_ACT_RELU, 1 },
 	[ROPE] = { 0, UNPU_ROPE_HALVES, 1 },

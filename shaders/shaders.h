@@ -11,7 +11,7 @@
  *
  *   x        [rows][H]                     the residual stream, padding 0
  *   q        [rows][heads * D]
- *   kv       one layer: K then V, each [kv_heads][slots * C][D] of kv_type
+ *   kv       one layer: K then V, each [kv_heads][slots * C][D] of kv_type; for int8 see below
  *   partials [rows][C / 64][heads][D] un-normalised outputs, then
  *            [rows][C / 64][heads]{max, sum}; C / 64 whatever the context bucket
  *   h        [rows][pad32(ffn)]
@@ -21,6 +21,20 @@
  *   rope     [positions][rope_dims / 2]{cos, sin}
  *   positions (learned) [positions][H]
  *   params   small f32 vectors of one dispatch, one after the other in the order named there
+ *
+ * kv of type int8, S = unpu_kv_scales(D):
+ *
+ *   quants   K then V, each [kv_heads][slots * C][D] int8 in [-127, 127], then
+ *   scales   K then V, each [kv_heads][slots * C][S] f16
+ *
+ * Element i of a cell is quant[i] * scale[i / 32]; the last scale may stand for less than 32. Per 32
+ * and m = max |x|: scale = m / 127 to the nearest f16, quant = rint(x * (127 / m)), ties to even;
+ * m < 1e-30: all 0; one that is not finite: scale NaN and quants 0, so that `sample` sees the fault.
+ *
+ * A cell is whole 32-bit words in both planes (D is a multiple of 8, S is even, and the scale past
+ * the last block, if any, is 0): a device without 8- and 16-bit storage reads and writes it as u32,
+ * and two tokens of one batch never meet in a word. Every piece of whole cells begins and ends at a
+ * multiple of 4 bytes, as `copy` wants.
  */
 #ifndef UNPU_SHADERS_H
 #define UNPU_SHADERS_H
@@ -291,10 +305,35 @@ static inline __u32 unpu_qkv_rows(const struct unpu_qkv_spec *s)
 	return (s->heads + 2 * s->kv_heads) * s->head_dim;
 }
 
+/* Scales of one cell of one head of an int8 cache. */
+static inline __u32 unpu_kv_scales(__u32 head_dim)
+{
+	return (head_dim + 63) / 64 * 2;
+}
+
+/* Bytes of one cell of one head of K or V, its scales apart; and of its scales. */
+static inline __u32 unpu_kv_cell_bytes(__u32 kv_type, __u32 head_dim)
+{
+	switch (kv_type) {
+	case DRM_UNPU_KV_INT8:
+		return head_dim;
+	case DRM_UNPU_KV_F16:
+		return head_dim * 2;
+	}
+	return head_dim * 4;
+}
+
+static inline __u32 unpu_kv_scale_bytes(__u32 kv_type, __u32 head_dim)
+{
+	return kv_type == DRM_UNPU_KV_INT8 ? unpu_kv_scales(head_dim) * 2 : 0;
+}
+
+/* Of one layer. */
 static inline __u64 unpu_kv_bytes(__u32 kv_type, __u32 kv_heads, __u32 slots, __u32 cells,
 				  __u32 head_dim)
 {
-	return 2ull * kv_heads * slots * cells * head_dim * (kv_type == DRM_UNPU_KV_F16 ? 2 : 4);
+	return 2ull * kv_heads * slots * cells *
+	       (unpu_kv_cell_bytes(kv_type, head_dim) + unpu_kv_scale_bytes(kv_type, head_dim));
 }
 
 #endif

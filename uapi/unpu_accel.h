@@ -396,6 +396,12 @@ enum drm_unpu_kv_type {
 
 	/** @DRM_UNPU_KV_F16: 2 bytes an element. */
 	DRM_UNPU_KV_F16,
+
+	/**
+	 * @DRM_UNPU_KV_INT8: 1 byte an element, an f16 scale for every 32 of a head.
+	 * shaders/shaders.h says where they lie.
+	 */
+	DRM_UNPU_KV_INT8,
 };
 
 #define DRM_UNPU_MAX_MATRICES	32

@@ -538,7 +538,7 @@ static void test_info(void **state)
 	assert_int_equal(info.features & DRM_UNPU_FEATURE_PURE_ROWS, DRM_UNPU_FEATURE_PURE_ROWS);
 	assert_int_equal(info.tokens_per_submit, 1);
 	assert_int_equal(info.binding_align & (info.binding_align - 1), 0);
-	assert_int_equal(info.kv_types, 3);
+	assert_int_equal(info.kv_types, 7);
 	assert_memory_equal(info.name, "cpu ", 4);
 	assert_non_null(strstr((char *)info.name, ", 2 threads"));
 	e->ops->destroy(e);

@@ -103,7 +103,7 @@ static const struct range
 	a8_layout = { "layout", { 8, 11, 14 }, { 0, 2, 5, 7 } },
 	numeric_f32 = { "numeric", { 0, 0, 0 }, { 1, 2, 3, 0xffffffff } },
 	numeric_any = { "numeric", { 0, 1, 1 }, { 2, 3, 4, 0xffffffff } },
-	kv_type = { "kv_type", { 0, 1, 1 }, { 2, 3, 4, 0xffffffff } },
+	kv_type = { "kv_type", { 0, 1, 2 }, { 3, 4, 5, 0xffffffff } },
 	norm = { "norm", { 0, 1, 1 }, { 2, 3, 4, 0xffffffff } },
 	act = { "act", { 0, 1, 2 }, { 3, 4, 5, 0xffffffff } },
 	qkv_flags = { "flags", { 0, 2, 7 }, { 8, 16, 15, 0xffffffff } },

@@ -4,16 +4,25 @@
 #include "runtime/device/cpu/c.h"
 #include "runtime/half.h"
 
-typedef float load_fn(const void *p, uint64_t i);
+/* Element i of cell j of K or V. */
+typedef float load_fn(const void *p, const uint16_t *scales, uint32_t n, uint64_t j, uint32_t i);
 
-static float load_f32(const void *p, uint64_t i)
+static float load_f32(const void *p, const uint16_t *scales, uint32_t n, uint64_t j, uint32_t i)
 {
-	return ((const float *)p)[i];
+	(void)scales;
+	return ((const float *)p)[j * n + i];
 }
 
-static float load_f16(const void *p, uint64_t i)
+static float load_f16(const void *p, const uint16_t *scales, uint32_t n, uint64_t j, uint32_t i)
 {
-	return unpu_f16_float(((const uint16_t *)p)[i]);
+	(void)scales;
+	return unpu_f16_float(((const uint16_t *)p)[j * n + i]);
+}
+
+static float load_int8(const void *p, const uint16_t *scales, uint32_t n, uint64_t j, uint32_t i)
+{
+	return (float)((const int8_t *)p)[j * n + i] *
+	       unpu_f16_float(scales[j * unpu_kv_scales(n) + i / 32]);
 }
 
 /* Turns scores into weights in place. A NaN among them stays in its own weight and in the sum. */
@@ -42,7 +51,7 @@ static inline void attn_head(const struct unpu_attn_args *a, uint32_t head, load
 		float part[8] = { 0 };
 
 		for (uint32_t i = 0; i < n; i++)
-			part[i % 8] += q[i] * load(a->k, (uint64_t)j * n + i);
+			part[i % 8] += q[i] * load(a->k, a->k_scales, n, j, i);
 		s[j] = a->scale * (((part[0] + part[1]) + (part[2] + part[3])) +
 				   ((part[4] + part[5]) + (part[6] + part[7])));
 	}
@@ -51,7 +60,7 @@ static inline void attn_head(const struct unpu_attn_args *a, uint32_t head, load
 		o[i] = 0;
 	for (uint32_t j = 0; j < a->cells; j++)
 		for (uint32_t i = 0; i < n; i++)
-			o[i] += s[j] * load(a->v, (uint64_t)j * n + i);
+			o[i] += s[j] * load(a->v, a->v_scales, n, j, i);
 }
 
 void unpu_attn_f32_c(const struct unpu_attn_args *args)
@@ -64,4 +73,10 @@ void unpu_attn_f16_c(const struct unpu_attn_args *args)
 {
 	for (uint32_t head = 0; head < args->group; head++)
 		attn_head(args, head, load_f16);
+}
+
+void unpu_attn_int8_c(const struct unpu_attn_args *args)
+{
+	for (uint32_t head = 0; head < args->group; head++)
+		attn_head(args, head, load_int8);
 }

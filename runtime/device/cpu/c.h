@@ -10,7 +10,7 @@ unpu_quantize_fn unpu_quantize_c;
 unpu_norm_fn unpu_rms_norm_c, unpu_layer_norm_c;
 unpu_act_fn unpu_silu_c, unpu_gelu_c, unpu_relu_c;
 unpu_to_f16_fn unpu_to_f16_c;
-unpu_attn_fn unpu_attn_f32_c, unpu_attn_f16_c;
+unpu_attn_fn unpu_attn_f32_c, unpu_attn_f16_c, unpu_attn_int8_c;
 unpu_merge_fn unpu_merge_c;
 unpu_max_fn unpu_max_c;
 

@@ -86,7 +86,7 @@ static void cpu_info(struct unpu_engine *base, struct drm_unpu_dev_info *info)
 	info->max_dispatches = 4096;
 	info->tokens_per_submit = 1;
 	info->units = e->threads;
-	info->kv_types = 1u << DRM_UNPU_KV_F32 | 1u << DRM_UNPU_KV_F16;
+	info->kv_types = 1u << DRM_UNPU_KV_F32 | 1u << DRM_UNPU_KV_F16 | 1u << DRM_UNPU_KV_INT8;
 	info->num_matrices = e->ops.num_matrices;
 	memcpy(info->matrices, e->ops.matrices, sizeof(info->matrices));
 	snprintf((char *)info->name, sizeof(info->name), "cpu %s, %u thread%s", e->ops.name,

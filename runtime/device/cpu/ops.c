@@ -82,6 +82,7 @@ void unpu_cpu_ops_init_c(struct unpu_cpu_ops *ops)
 	ops->to_f16 = unpu_to_f16_c;
 	ops->attn[DRM_UNPU_KV_F32] = unpu_attn_f32_c;
 	ops->attn[DRM_UNPU_KV_F16] = unpu_attn_f16_c;
+	ops->attn[DRM_UNPU_KV_INT8] = unpu_attn_int8_c;
 	ops->merge = unpu_merge_c;
 	ops->max = unpu_max_c;
 }

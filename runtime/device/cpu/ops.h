@@ -65,13 +65,15 @@ typedef void unpu_to_f16_fn(const float *x, uint32_t n, uint16_t *out);
 /*
  * One KV head, one chunk of up to 64 cells, all `group` query heads that share it, one row:
  * s[j] = scale * q . k[j]; m = max s; o = sum exp(s[j] - m) v[j]; ms = {m, sum exp(s[j] - m)}.
- * k and v: [cells][head_dim] of the table's kv type. q and o are head_dim floats, ldq and ldo apart
- * per query head; ms is 2 floats, 2 apart. A row's order of sums depends on head_dim alone.
+ * k and v: [cells][head_dim] of the table's kv type; int8 with k_scales and v_scales,
+ * [cells][unpu_kv_scales(head_dim)] f16. q and o are head_dim floats, ldq and ldo apart per query
+ * head; ms is 2 floats, 2 apart. A row's order of sums depends on head_dim alone.
  */
 struct unpu_attn_args {
 	uint32_t cells, group, head_dim;
 	float scale;
 	const void *k, *v;
+	const uint16_t *k_scales, *v_scales;	/* int8 only */
 	const float *q;
 	uint64_t ldq;
 	float *o;
@@ -103,7 +105,7 @@ struct unpu_cpu_ops {
 	unpu_norm_fn *rms_norm, *layer_norm;
 	unpu_act_fn *act[3];				/* [enum unpu_act] */
 	unpu_to_f16_fn *to_f16;
-	unpu_attn_fn *attn[2];				/* [enum drm_unpu_kv_type] */
+	unpu_attn_fn *attn[3];				/* [enum drm_unpu_kv_type] */
 	unpu_merge_fn *merge;
 	unpu_max_fn *max;
 	/* Best first; what DEV_INFO tells. */

@@ -28,17 +28,17 @@ static void attn_item(const struct unpu_twin_args *args, uint32_t head, uint32_t
 	const struct unpu_state_row *row = &args->view->rows[i];
 	size_t chunks = s->cells / UNPU_CHUNK, group = s->heads / s->kv_heads;
 	size_t first = (size_t)chunk * UNPU_CHUNK;
-	size_t kv = (((size_t)head * s->slots + row->slot) * s->cells + first) * s->head_dim;
-	size_t v = (size_t)s->kv_heads * s->slots * s->cells * s->head_dim;
+	size_t k = ((size_t)head * s->slots + row->slot) * s->cells + first;
+	size_t v = (size_t)s->kv_heads * s->slots * s->cells + k;
+	size_t bytes = unpu_kv_cell_bytes(s->kv_type, s->head_dim);
 	size_t at = (i * chunks + chunk) * s->heads + head * group;
-	size_t bytes = s->kv_type == DRM_UNPU_KV_F16 ? 2 : 4;
 	const uint8_t *cache = args->bindings[UNPU_ATTN_KV];
 	float *partials = args->bindings[UNPU_ATTN_PARTIALS];
 	struct unpu_attn_args attn = {
 		.cells = row->cell - first < UNPU_CHUNK ? (uint32_t)(row->cell - first) + 1 :
 							  UNPU_CHUNK,
 		.group = (uint32_t)group, .head_dim = s->head_dim, .scale = s->scale,
-		.k = cache + kv * bytes, .v = cache + (v + kv) * bytes,
+		.k = cache + k * bytes, .v = cache + v * bytes,
 		.q = (const float *)args->bindings[UNPU_ATTN_Q] +
 		     ((size_t)i * s->heads + head * group) * s->head_dim,
 		.ldq = s->head_dim,
@@ -46,6 +46,12 @@ static void attn_item(const struct unpu_twin_args *args, uint32_t head, uint32_t
 		.ms = partials + s->rows * chunks * s->heads * s->head_dim + at * 2,
 	};
 
+	if (s->kv_type == DRM_UNPU_KV_INT8) {
+		const uint16_t *scales = (const void *)(cache + 2 * (v - k) * bytes);
+
+		attn.k_scales = scales + k * unpu_kv_scales(s->head_dim);
+		attn.v_scales = scales + v * unpu_kv_scales(s->head_dim);
+	}
 	args->ops->attn[s->kv_type](&attn);
 }
 

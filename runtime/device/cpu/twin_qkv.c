@@ -100,6 +100,25 @@ static void qkv_rope(const struct qkv *c, uint32_t position, float *y)
 	}
 }
 
+/* Blocks of 32, the last one filled up with zeros, which change no maximum. */
+static void qkv_store_int8(const struct qkv *c, const float *y, size_t cell)
+{
+	const struct unpu_qkv_spec *s = c->s;
+	uint32_t n = s->head_dim, scales = unpu_kv_scales(n);
+	size_t cells = 2ul * s->kv_heads * s->slots * s->cells;
+	uint8_t *kv = c->args->bindings[UNPU_QKV_KV];
+	float padded[256] = { 0 }, d[8] = { 0 };	/* the largest head_dim and its blocks */
+	int8_t q[256];
+	int32_t sum[8];
+	uint16_t half[8];
+
+	memcpy(padded, y, n * sizeof(*y));
+	c->args->ops->quantize(padded, unpu_pad32(n), q, d, sum);
+	c->args->ops->to_f16(d, 8, half);
+	memcpy(kv + cell * n, q, n);
+	memcpy(kv + cells * n + cell * scales * sizeof(*half), half, scales * sizeof(*half));
+}
+
 /* K or V of one head into its cell. */
 static void qkv_store(const struct qkv *c, uint32_t head, const struct unpu_state_row *row,
 		      const float *y)
@@ -108,11 +127,12 @@ static void qkv_store(const struct qkv *c, uint32_t head, const struct unpu_stat
 	size_t at = ((size_t)head * s->slots + row->slot) * s->cells + row->cell;
 	void *kv = c->args->bindings[UNPU_QKV_KV];
 
-	at *= s->head_dim;
-	if (s->kv_type == DRM_UNPU_KV_F16)
-		c->args->ops->to_f16(y, s->head_dim, (uint16_t *)kv + at);
+	if (s->kv_type == DRM_UNPU_KV_INT8)
+		qkv_store_int8(c, y, at);
+	else if (s->kv_type == DRM_UNPU_KV_F16)
+		c->args->ops->to_f16(y, s->head_dim, (uint16_t *)kv + at * s->head_dim);
 	else
-		memcpy((float *)kv + at, y, s->head_dim * sizeof(*y));
+		memcpy((float *)kv + at * s->head_dim, y, s->head_dim * sizeof(*y));
 }
 
 /* y is row i's output of one unit: a head of q, k or v. */
