@@ -10,7 +10,6 @@ MAKEFLAGS += -rR --no-print-directory
 
 CROSS ?=
 SAN ?=
-PREFIX ?= /usr/local
 ifneq ($(filter default undefined,$(origin CC)),)
 CC := $(CROSS)gcc
 endif
@@ -31,6 +30,10 @@ ARCH := $(firstword $(subst -, ,$(TRIPLE)))
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2:$(O)/%=%)';)
 
+# runtime/unpu.h is the one place that says the version.
+VERSION := $(shell sed -n 's/^.define UNPU_VERSION_STRING[^"]*"\(.*\)"$$/\1/p' runtime/unpu.h)
+SONAME := libunpu.so.$(firstword $(subst ., ,$(VERSION)))
+
 # ---- flags ----
 
 # The compiler never contracts a multiplication and an addition: every instruction set must give the
@@ -38,9 +41,12 @@ say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2:$(O)/%=%)';)
 BASE_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Wpedantic -Wstrict-prototypes -Wmissing-prototypes \
 	-Wvla -fvisibility=hidden -ffunction-sections -fdata-sections -ffp-contract=off -pthread \
 	-ffile-prefix-map=$(CURDIR)=.
+# The same objects make libunpu.a and libunpu.so. No call inside the library can be interposed.
+BASE_CFLAGS += -fPIC -fno-semantic-interposition
 # 64-bit file offsets: without them a 32-bit program cannot open a file with a large inode number.
 BASE_CPPFLAGS := -I. -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -idirafter /usr/include/libdrm
-BASE_LDFLAGS := -pthread -Wl,--gc-sections -Wl,--as-needed
+BASE_LDFLAGS := -pthread -Wl,--gc-sections -Wl,--as-needed -Wl,-z,relro -Wl,-z,now \
+	-Wl,--build-id=sha1
 LIBS := -lm
 
 # Where tools/setup leaves the libraries for cross builds.
@@ -64,7 +70,7 @@ NEON_DOTPROD_FLAGS := -march=armv8.2-a+dotprod
 
 # ---- what the compiler has: $(O)/config.mk, made once and again when the flags change ----
 
-no_build := setup help clean
+no_build := setup help clean uninstall
 goals := $(or $(MAKECMDGOALS),all)
 # `run` and `test` install what is missing first and then call make for the rest.
 outer := run test test-quick test-san test-cross test-long
@@ -139,6 +145,10 @@ obj = $(patsubst %.c,$(O)/%.o,$(1))
 bin = $(patsubst %.c,$(O)/%,$(1))
 
 lib := $(O)/libunpu.a
+# A sanitizer's runtime belongs to the program: there is no libunpu.so of such a build.
+so := $(if $(SAN),,$(O)/libunpu.so.$(VERSION))
+so_links := $(if $(SAN),,$(O)/$(SONAME) $(O)/libunpu.so)
+so_map := tools/packaging/libunpu.map
 testlib := $(O)/tests/libtest.a
 cmd := $(if $(cmd_src),$(O)/unpu)
 check := $(if $(check_src),$(O)/tests/checkunpu/checkunpu)
@@ -149,8 +159,8 @@ benches := $(call bin,$(bench_src))
 all_src := $(lib_src) $(cmd_src) $(mk_src) $(testlib_src) $(check_src) $(unit_src) $(fuzz_src) \
 	$(bench_src)
 
-.PHONY: all tests units run bench install clean setup help $(outer) FORCE
-all: $(lib) $(cmd)
+.PHONY: all tests units run bench install install-strip uninstall clean setup help $(outer) FORCE
+all: $(lib) $(so) $(so_links) $(cmd)
 units: $(units)
 tests: all $(units) $(check) $(makers) $(fuzzers)
 benches: all $(benches)
@@ -180,7 +190,14 @@ $(lib) $(testlib):
 	@rm -f $@
 	$(call say,AR,$@)$(AR) rcs $@ $(filter %.o,$^)
 
-link = $(CC) $(BASE_CFLAGS) $(CFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ \
+$(so): $(lib) $(so_map)
+	$(call say,LINK,$@)$(CC) -shared $(BASE_CFLAGS) $(CFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ \
+		-Wl,-soname,$(SONAME) -Wl,--version-script=$(so_map) -Wl,--no-undefined \
+		-Wl,-Bsymbolic-functions $(call obj,$(lib_src)) -lpcre2-8 $(LIBS)
+$(so_links): $(so)
+	@ln -sf $(<F) $@
+
+link = $(CC) -pie $(BASE_CFLAGS) $(CFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ \
 	$(filter %.o,$^) $(filter %.a,$^)
 
 $(O)/unpu: $(call obj,$(cmd_src)) $(lib)
@@ -237,11 +254,56 @@ bench: benches $(if $(MODEL),,$(O)/generated.gguf)
 	@$(if $(PEER),UNPU='$(O)/unpu' tests/bench/peers.sh '$(PEER)' '$(run_model)', \
 		$(O)/unpu bench '$(run_model)')
 
+# ---- where it is installed: PREFIX, LIBDIR, ... below DESTDIR ----
+
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+ifeq ($(origin STRIP),undefined)
+STRIP := $(CROSS)strip
+endif
+
+# mode:file:where it goes
+man := $(wildcard tools/packaging/man/*.[1-8])
+installed := 755:$(O)/unpu:$(BINDIR)/unpu \
+	644:$(lib):$(LIBDIR)/libunpu.a \
+	644:$(O)/libunpu.so.$(VERSION):$(LIBDIR)/libunpu.so.$(VERSION) \
+	644:runtime/unpu.h:$(INCLUDEDIR)/unpu.h \
+	$(foreach page,$(man),644:$(page):$(MANDIR)/man$(patsubst .%,%,$(suffix $(page)))/$(notdir $(page))) \
+	$(patsubst %,644:%:$(BASHDIR)/unpu,$(wildcard tools/packaging/completion/unpu.bash)) \
+	$(patsubst %,644:%:$(ZSHDIR)/_unpu,$(wildcard tools/packaging/completion/_unpu))
+installed_links := $(LIBDIR)/$(SONAME) $(LIBDIR)/libunpu.so
+pc := $(LIBDIR)/pkgconfig/unpu.pc
+below_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
+
+define newline
+
+
+endef
+part = $(word $(1),$(subst :, ,$(2)))
+# -D makes folders that all may enter, whatever the umask.
+install_one = install -D -m $(call part,1,$(1)) '$(call part,2,$(1))' '$(DESTDIR)$(call part,3,$(1))'
+
 install: all
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib' '$(DESTDIR)$(PREFIX)/include'
-	install -s --strip-program=$(CROSS)strip -m 755 $(cmd) '$(DESTDIR)$(PREFIX)/bin/unpu'
-	install -m 644 $(lib) '$(DESTDIR)$(PREFIX)/lib/libunpu.a'
-	install -m 644 runtime/unpu.h '$(DESTDIR)$(PREFIX)/include/unpu.h'
+	$(if $(SAN),$(error a build with SAN is not one to install))
+	$(foreach item,$(installed),$(call install_one,$(item))$(newline)	)
+	$(foreach name,$(installed_links),ln -sf libunpu.so.$(VERSION) '$(DESTDIR)$(name)'$(newline)	)
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(call below_prefix,$(LIBDIR))|' \
+		-e 's|@INCLUDEDIR@|$(call below_prefix,$(INCLUDEDIR))|; s|@VERSION@|$(VERSION)|' \
+		tools/packaging/unpu.pc.in | install -D -m 644 /dev/stdin '$(DESTDIR)$(pc)'
+
+install-strip: install
+	$(STRIP) '$(DESTDIR)$(BINDIR)/unpu'
+	$(STRIP) --strip-unneeded '$(DESTDIR)$(LIBDIR)/libunpu.so.$(VERSION)'
+	$(STRIP) --strip-debug '$(DESTDIR)$(LIBDIR)/libunpu.a'
+
+uninstall:
+	rm -f $(foreach name,$(foreach item,$(installed),$(call part,3,$(item))) $(installed_links) \
+		$(pc),'$(DESTDIR)$(name)')
 
 setup:
 	@tools/setup build test cross
@@ -250,11 +312,12 @@ clean:
 	rm -rf $(O)
 
 help:
-	@echo 'make [all]       libunpu.a and the command $(O)/unpu'
+	@echo 'make [all]       libunpu.a, libunpu.so and the command $(O)/unpu'
 	@echo 'make run         build, then write text: MODEL=file.gguf PROMPT="..." TOKENS=128'
 	@echo 'make test        all tests; parts: test-quick test-san test-cross; longer: test-long'
 	@echo 'make bench       speed of MODEL=file.gguf; PEER=dir: beside that of its llama-bench'
-	@echo 'make install     command, library and header: DESTDIR= PREFIX=/usr/local'
+	@echo 'make install     command, libraries, header, manual: DESTDIR= PREFIX=/usr/local LIBDIR=;'
+	@echo '                 install-strip: without symbols; uninstall: DESTDIR= PREFIX= as before'
 	@echo 'make setup       install what is missing (Debian 12)'
 	@echo 'make clean       remove $(O)'
 	@echo
