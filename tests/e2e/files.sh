@@ -61,10 +61,10 @@ head -c 1000000 /dev/zero >"$work/zeros.gguf"
 { printf 'GGUF\3\0\0\0\377\377\377\377\377\377\377\377'; tail -c +17 "$model"; } \
 	>"$work/counts.gguf"
 for file in one-byte text random zeros; do
-	refused "$work/$file.gguf" "$file.gguf is not a GGUF file"
+	refused "$work/$file.gguf" "$file.gguf: the file is not a GGUF file"
 done
 for file in magic header version1 big-endian counts; do
-	refused "$work/$file.gguf" ''
+	refused "$work/$file.gguf" "$file.gguf: "
 done
 size=$(stat -c %s "$model")
 for part in 1 2 3 5 8; do

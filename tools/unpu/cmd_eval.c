@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "tools/unpu/commands.h"
 #include "tools/unpu/interrupt.h"
@@ -23,9 +19,7 @@ struct eval {
 	uint32_t *ids;
 	size_t count;
 	float *logits;
-	const char *path;	/* what is written: FILE.tmp, or FILE where it is no regular file */
-	char *tmp;
-	int fd;
+	struct output file;
 	uint32_t *greedy;
 	size_t num_greedy;
 };
@@ -56,6 +50,8 @@ static int check_options(struct eval *e)
 	status = options_ids("eval: --tokens", s->tokens, strlen(s->tokens), &e->ids, &e->count);
 	if (!status && !e->count)
 		return fail_usage("eval: --tokens holds no id");
+	if (!status && s->logits)
+		status = output_open(&e->file, s->logits);
 	return status;
 }
 
@@ -87,27 +83,6 @@ static int open_session(struct eval *e)
 	return EXIT_OK;
 }
 
-/* A device or a pipe is written as it is: renaming over /dev/full would replace it. */
-static int open_logits(struct eval *e)
-{
-	const char *file = e->settings->logits;
-	struct stat st;
-
-	e->path = file;
-	if (stat(file, &st) || S_ISREG(st.st_mode)) {
-		if (asprintf(&e->tmp, "%s.tmp", file) < 0) {
-			e->tmp = NULL;
-			return fail("%s: %s", file, strerror(ENOMEM));
-		}
-		e->path = e->tmp;
-	}
-	e->fd = open(e->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	if (e->fd < 0)
-		return fail("cannot write %s: %s", e->path, strerror(errno));
-	interrupt_remove_file(e->tmp);
-	return EXIT_OK;
-}
-
 static int put_logits(struct eval *e, const uint32_t *ids, size_t n)
 {
 	int err;
@@ -115,29 +90,13 @@ static int put_logits(struct eval *e, const uint32_t *ids, size_t n)
 	err = unpu_session_logits(e->session, ids, n, e->logits);
 	if (err < 0)
 		return fail_library(err, e->settings->model);
-	err = write_all(e->fd, e->logits, n * e->vocab * sizeof(float));
-	if (err)
-		return fail("cannot write %s: %s", e->path, strerror(-err));
-	return EXIT_OK;
-}
-
-static int close_logits(struct eval *e)
-{
-	int fd = e->fd;
-
-	e->fd = -1;
-	if (close(fd) || (e->tmp && rename(e->tmp, e->settings->logits)))
-		return fail("cannot write %s: %s", e->settings->logits, strerror(errno));
-	interrupt_remove_file(NULL);
-	free(e->tmp);
-	e->tmp = NULL;
-	return EXIT_OK;
+	return output_write(&e->file, e->logits, n * e->vocab * sizeof(float));
 }
 
 static int write_logits(struct eval *e)
 {
 	size_t chunk = e->vocab ? MAX_LOGITS / e->vocab : 0, at, n;
-	int status;
+	int status = EXIT_OK;
 
 	chunk = chunk > e->settings->batch ? chunk : e->settings->batch;
 	chunk = chunk < e->count ? chunk : e->count;
@@ -145,12 +104,11 @@ static int write_logits(struct eval *e)
 	e->logits = calloc(chunk, e->vocab * sizeof(float));
 	if (!e->logits)
 		return fail("the logits: %s", strerror(ENOMEM));
-	status = open_logits(e);
 	for (at = 0; at < e->count && !status; at += n) {
 		n = e->count - at < chunk ? e->count - at : chunk;
 		status = put_logits(e, e->ids + at, n);
 	}
-	return status ? status : close_logits(e);
+	return status ? status : output_commit(&e->file);
 }
 
 static int prompt(struct eval *e)
@@ -202,12 +160,7 @@ static void finish(struct eval *e)
 {
 	unpu_session_destroy(e->session);
 	unpu_model_destroy(e->model);
-	if (e->fd >= 0)
-		close(e->fd);
-	if (e->tmp && e->path == e->tmp)
-		unlink(e->tmp);
-	interrupt_remove_file(NULL);
-	free(e->tmp);
+	output_discard(&e->file);
 	free(e->ids);
 	free(e->logits);
 	free(e->greedy);
@@ -218,7 +171,7 @@ static int eval_main(const struct settings *settings)
 	static int (*const steps[])(struct eval *e) = {
 		check_options, open_model, open_session, prompt, generate,
 	};
-	struct eval e = { .settings = settings, .fd = -1 };
+	struct eval e = { .settings = settings };
 	int status = EXIT_OK;
 	size_t i;
 

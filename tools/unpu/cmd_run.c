@@ -15,6 +15,7 @@ struct run {
 	const struct settings *settings;
 	struct unpu_model *model;
 	struct unpu_session *session;
+	struct input input;
 	char *text;
 	size_t length;
 	uint32_t *ids;
@@ -69,7 +70,7 @@ static int choose_seed(struct run *run)
 static int check_options(struct run *run)
 {
 	const struct settings *s = run->settings;
-	int status = text_check("run", s);
+	int status = text_open("run", s, &run->input);
 
 	if (status || !s->tokens)
 		return status;
@@ -91,7 +92,7 @@ static int read_prompt(struct run *run)
 	int status = EXIT_OK;
 
 	if (!run->settings->tokens)
-		status = text_read(run->settings, &run->text, &run->length);
+		status = text_read(run->settings, &run->input, &run->text, &run->length);
 	if (!run->settings->tokens && !status)
 		status = model_tokenize(run->model, run->text, run->length,
 					UNPU_TOKENIZE_ADD_SPECIAL, &run->ids, &run->count);
@@ -214,6 +215,7 @@ static int run_main(const struct settings *settings)
 		print_stats(&run);
 	unpu_session_destroy(run.session);
 	unpu_model_destroy(run.model);
+	input_close(&run.input);
 	free(run.ids);
 	free(run.text);
 	return status;

@@ -20,16 +20,17 @@ static int tokenize_main(const struct settings *settings)
 	uint32_t flags = settings->special ? UNPU_TOKENIZE_ADD_SPECIAL |
 					     UNPU_TOKENIZE_PARSE_SPECIAL : 0;
 	struct unpu_model *model = NULL;
+	struct input input = { 0 };
 	uint32_t *ids = NULL;
 	char *text = NULL;
 	size_t length, count = 0, i;
 	int status;
 
-	status = text_check("tokenize", settings);
+	status = text_open("tokenize", settings, &input);
 	if (!status)
 		status = model_open(settings, UNPU_MODEL_VOCAB_ONLY, &model);
 	if (!status)
-		status = text_read(settings, &text, &length);
+		status = text_read(settings, &input, &text, &length);
 	if (!status)
 		status = model_tokenize(model, text, length, flags, &ids, &count);
 	for (i = 0; i < count; i++)
@@ -37,6 +38,7 @@ static int tokenize_main(const struct settings *settings)
 	if (!status)
 		out_text("\n");
 	unpu_model_destroy(model);
+	input_close(&input);
 	free(ids);
 	free(text);
 	return status;
@@ -66,11 +68,14 @@ static int argument_ids(const struct settings *settings, uint32_t **ids, size_t 
 
 static int stdin_ids(uint32_t **ids, size_t *count)
 {
+	struct input input;
 	char *text = NULL;
 	size_t length;
 	int status;
 
-	status = read_all(NULL, &text, &length);
+	status = input_open(&input, NULL);
+	if (!status)
+		status = input_read(&input, &text, &length);
 	/* These are data: a wrong one is an error, not a wrong command line. */
 	if (!status && options_ids("detokenize: ids", text, length, ids, count))
 		status = EXIT_ERROR;

@@ -2,6 +2,7 @@
 #ifndef UNPU_TOOL_COMMANDS_H
 #define UNPU_TOOL_COMMANDS_H
 
+#include "tools/unpu/files.h"
 #include "tools/unpu/options.h"
 
 extern const struct command cmd_run, cmd_eval, cmd_tokenize, cmd_detokenize, cmd_bench, cmd_info,
@@ -14,10 +15,10 @@ int session_open(struct unpu_model *model, const struct settings *settings, floa
 /* Ids of a text, to be freed with free(). */
 int model_tokenize(const struct unpu_model *model, const char *text, size_t length, uint32_t flags,
 		   uint32_t **ids, size_t *count);
-/* The text of -p, -f or stdin, to be freed with free(). Checked before the model is loaded and read
+/* The text of -p, -f or stdin, to be freed with free(). Opened before the model is loaded and read
  * after, so that a wrong MODEL is said before someone types a text. */
-int text_check(const char *command, const struct settings *settings);
-int text_read(const struct settings *settings, char **text, size_t *length);
+int text_open(const char *command, const struct settings *settings, struct input *in);
+int text_read(const struct settings *settings, struct input *in, char **text, size_t *length);
 const char *kv_name(enum unpu_kv kv);
 
 #endif

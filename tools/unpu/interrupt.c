@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
 #include <unistd.h>
@@ -7,7 +8,21 @@
 #include "tools/unpu/out.h"
 
 static volatile sig_atomic_t soft, count, ended_line;
-static const char *volatile half_written;
+static struct {
+	volatile sig_atomic_t dir;
+	const char *volatile name;	/* NULL: free */
+} files[4];
+#define NUM_FILES	(sizeof(files) / sizeof(files[0]))
+
+static void remove_files(void)
+{
+	size_t i;
+
+	for (i = 0; i < NUM_FILES; i++) {
+		if (files[i].name)
+			unlinkat(files[i].dir, files[i].name, 0);
+	}
+}
 
 static void on_interrupt(int signal)
 {
@@ -15,23 +30,36 @@ static void on_interrupt(int signal)
 	count = count + 1;
 	if (soft && count == 1)
 		return;
-	if (half_written)
-		unlink(half_written);
+	remove_files();
 	/* The second one comes because stdout takes nothing. */
 	if (count == 1)
 		ended_line = write(STDOUT_FILENO, "\n", 1) == 1;
 	_exit(EXIT_INTERRUPTED);
 }
 
+/* SA_RESETHAND: the signal comes again with its own effect once this returns. */
+static void on_death(int signal)
+{
+	remove_files();
+	raise(signal);
+}
+
+static void catch(int signal, void (*handler)(int signal), int flags)
+{
+	struct sigaction now, want = { .sa_handler = handler, .sa_flags = flags };
+
+	if (!sigaction(signal, NULL, &now) && now.sa_handler == SIG_IGN)
+		return;
+	sigemptyset(&want.sa_mask);
+	sigaction(signal, &want, NULL);
+}
+
 void interrupt_catch(void)
 {
-	struct sigaction now, catch = { .sa_handler = on_interrupt };
-
-	if (!sigaction(SIGINT, NULL, &now) && now.sa_handler == SIG_IGN)
-		return;
-	sigemptyset(&catch.sa_mask);
 	/* No SA_RESTART: a write to a reader that has stopped must end. */
-	sigaction(SIGINT, &catch, NULL);
+	catch(SIGINT, on_interrupt, 0);
+	catch(SIGTERM, on_death, (int)SA_RESETHAND);
+	catch(SIGHUP, on_death, (int)SA_RESETHAND);
 }
 
 void interrupt_handle_softly(bool softly)
@@ -44,7 +72,25 @@ bool interrupted(void)
 	return count > 0;
 }
 
-void interrupt_remove_file(const char *path)
+void interrupt_add_file(int dir, const char *name)
 {
-	half_written = path;
+	size_t i;
+
+	for (i = 0; i < NUM_FILES; i++) {
+		if (files[i].name)
+			continue;
+		files[i].dir = dir;
+		files[i].name = name;
+		return;
+	}
+}
+
+void interrupt_drop_file(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < NUM_FILES; i++) {
+		if (files[i].name == name)
+			files[i].name = NULL;
+	}
 }

@@ -14,7 +14,9 @@ void interrupt_catch(void);
 void interrupt_handle_softly(bool softly);
 bool interrupted(void);
 
-/* A half-written file that must not outlive the process; NULL: none. */
-void interrupt_remove_file(const char *path);
+/* Half-written files that must not outlive the process, SIGTERM and SIGHUP included. The name must
+ * live until it is dropped. */
+void interrupt_add_file(int dir, const char *name);
+void interrupt_drop_file(const char *name);
 
 #endif

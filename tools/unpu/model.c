@@ -1,21 +1,52 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tools/unpu/commands.h"
 #include "tools/unpu/out.h"
 
+/* O_NONBLOCK: a FIFO without a writer must not hang the open; the library refuses it. */
+static int model_fd(const struct settings *settings, uint64_t *size)
+{
+	int fd = open(settings->model, O_RDONLY | O_CLOEXEC | O_NONBLOCK), err;
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st)) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	*size = (uint64_t)st.st_size;
+	return fd;
+}
+
+/*
+ * All files that the command needs are open when this is called: from the first byte of the model
+ * on, it opens none.
+ */
 int model_open(const struct settings *settings, uint32_t flags, struct unpu_model **model)
 {
 	struct unpu_model_params params = UNPU_MODEL_PARAMS_INIT;
-	int err;
+	uint64_t size = 0;
+	int fd, err;
 
+	fd = model_fd(settings, &size);
+	if (fd < 0)
+		return fail("%s: %s", settings->model, strerror(-fd));
 	params.flags = flags;
 	params.threads = settings->threads;
 	params.device = settings->device;
 	params.log = log_library;
-	err = unpu_model_load(settings->model, &params, model);
+	log_subject(settings->model);
+	err = unpu_model_load_fd(fd, 0, size, &params, model);
+	log_subject(NULL);
+	close(fd);
 	return err < 0 ? fail_library(err, settings->model) : EXIT_OK;
 }
 
@@ -70,17 +101,19 @@ int model_tokenize(const struct unpu_model *model, const char *text, size_t leng
 	return EXIT_OK;
 }
 
-int text_check(const char *command, const struct settings *settings)
+int text_open(const char *command, const struct settings *settings, struct input *in)
 {
 	if (!!settings->text + !!settings->file + !!settings->tokens > 1)
 		return fail_usage("%s: the text comes from -p or from -f, not from both", command);
-	return EXIT_OK;
+	if (settings->text || settings->tokens)
+		return EXIT_OK;
+	return input_open(in, settings->file);
 }
 
-int text_read(const struct settings *settings, char **text, size_t *length)
+int text_read(const struct settings *settings, struct input *in, char **text, size_t *length)
 {
 	if (!settings->text)
-		return read_all(settings->file, text, length);
+		return input_read(in, text, length);
 	*text = strdup(settings->text);
 	if (!*text)
 		return fail("the text: %s", strerror(ENOMEM));

@@ -21,6 +21,7 @@ static struct {
 } out;
 
 static bool library_spoke;
+static const char *library_subject;
 
 /* ---- UTF-8 ------------------------------------------------------------------------------- */
 
@@ -128,13 +129,21 @@ int fail_usage(const char *format, ...)
 
 void log_library(void *arg, enum unpu_log_level level, const char *text)
 {
+	const char *subject = library_subject ? library_subject : "";
+	const char *colon = library_subject ? ": " : "";
+
 	(void)arg;
 	if (level == UNPU_LOG_WARN)
-		say("warning: %s", text);
+		say("warning: %s%s%s", subject, colon, text);
 	if (level != UNPU_LOG_ERROR || library_spoke)
 		return;
 	library_spoke = true;
-	say("%s", text);
+	say("%s%s%s", subject, colon, text);
+}
+
+void log_subject(const char *subject)
+{
+	library_subject = subject;
 }
 
 int fail_library(int err, const char *subject)
@@ -247,7 +256,7 @@ static int grow(char **text, size_t *room)
 	return 0;
 }
 
-static int read_fd(int fd, char **text, size_t *length)
+int read_fd(int fd, char **text, size_t *length)
 {
 	size_t room = 0, used = 0;
 	ssize_t n = 1;
@@ -274,23 +283,6 @@ static int read_fd(int fd, char **text, size_t *length)
 	}
 	*length = used;
 	return err;
-}
-
-int read_all(const char *path, char **text, size_t *length)
-{
-	bool is_stdin = !path || !strcmp(path, "-");
-	int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-	int err;
-
-	if (fd < 0)
-		return fail("cannot open %s: %s", path, strerror(errno));
-	err = read_fd(fd, text, length);
-	if (!is_stdin)
-		close(fd);
-	if (err)
-		return fail("cannot read %s: %s", is_stdin ? "standard input" : path,
-			    strerror(-err));
-	return EXIT_OK;
 }
 
 /* ---- measures ---------------------------------------------------------------------------- */

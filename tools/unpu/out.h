@@ -23,6 +23,8 @@ int fail_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
  */
 unpu_log_fn log_library;
 int fail_library(int err, const char *subject);
+/* What the library speaks of from now on and cannot name, as the file behind a descriptor. */
+void log_subject(const char *subject);
 
 /* Buffered stdout. The first error is kept and makes all later calls do nothing. */
 void out_write(const void *data, size_t length);
@@ -38,8 +40,8 @@ int out_finish(int status);
 /* Bytes of the UTF-8 character at text, 0 when there is none; *point is its code point. */
 size_t utf8_length(const char *text, size_t length, uint32_t *point);
 
-/* All bytes of a file, or of stdin when path is NULL or "-". Ends with free(). */
-int read_all(const char *path, char **text, size_t *length);
+/* All bytes to the end, to be freed with free(); -errno. */
+int read_fd(int fd, char **text, size_t *length);
 /* Writes all bytes; -errno. EINTR is returned only when interrupted() says so. */
 int write_all(int fd, const void *data, size_t length);
 
