@@ -267,31 +267,34 @@ ifeq ($(origin STRIP),undefined)
 STRIP := $(CROSS)strip
 endif
 
-# mode:file:where it goes
 man := $(wildcard tools/packaging/man/*.[1-8])
+man_dir = $(MANDIR)/$(subst .,man,$(suffix $(1)))
+# mode:file:where it goes
 installed := 755:$(O)/unpu:$(BINDIR)/unpu \
 	644:$(lib):$(LIBDIR)/libunpu.a \
 	644:$(O)/libunpu.so.$(VERSION):$(LIBDIR)/libunpu.so.$(VERSION) \
 	644:runtime/unpu.h:$(INCLUDEDIR)/unpu.h \
-	$(foreach page,$(man),644:$(page):$(MANDIR)/man$(patsubst .%,%,$(suffix $(page)))/$(notdir $(page))) \
+	$(foreach page,$(man),644:$(page):$(call man_dir,$(page))/$(notdir $(page))) \
 	$(patsubst %,644:%:$(BASHDIR)/unpu,$(wildcard tools/packaging/completion/unpu.bash)) \
 	$(patsubst %,644:%:$(ZSHDIR)/_unpu,$(wildcard tools/packaging/completion/_unpu))
 installed_links := $(LIBDIR)/$(SONAME) $(LIBDIR)/libunpu.so
 pc := $(LIBDIR)/pkgconfig/unpu.pc
 below_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
 
-define newline
-
+define one_line
+	$(1)
 
 endef
 part = $(word $(1),$(subst :, ,$(2)))
 # -D makes folders that all may enter, whatever the umask.
-install_one = install -D -m $(call part,1,$(1)) '$(call part,2,$(1))' '$(DESTDIR)$(call part,3,$(1))'
+install_one = install -D -m $(call part,1,$(1)) '$(call part,2,$(1))' \
+	'$(DESTDIR)$(call part,3,$(1))'
+link_one = ln -sf libunpu.so.$(VERSION) '$(DESTDIR)$(1)'
 
 install: all
 	$(if $(SAN),$(error a build with SAN is not one to install))
-	$(foreach item,$(installed),$(call install_one,$(item))$(newline)	)
-	$(foreach name,$(installed_links),ln -sf libunpu.so.$(VERSION) '$(DESTDIR)$(name)'$(newline)	)
+	$(foreach item,$(installed),$(call one_line,$(call install_one,$(item))))
+	$(foreach link,$(installed_links),$(call one_line,$(call link_one,$(link))))
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(call below_prefix,$(LIBDIR))|' \
 		-e 's|@INCLUDEDIR@|$(call below_prefix,$(INCLUDEDIR))|; s|@VERSION@|$(VERSION)|' \
 		tools/packaging/unpu.pc.in | install -D -m 644 /dev/stdin '$(DESTDIR)$(pc)'
@@ -302,8 +305,8 @@ install-strip: install
 	$(STRIP) --strip-debug '$(DESTDIR)$(LIBDIR)/libunpu.a'
 
 uninstall:
-	rm -f $(foreach name,$(foreach item,$(installed),$(call part,3,$(item))) $(installed_links) \
-		$(pc),'$(DESTDIR)$(name)')
+	rm -f $(foreach item,$(installed),'$(DESTDIR)$(call part,3,$(item))') \
+		$(foreach name,$(installed_links) $(pc),'$(DESTDIR)$(name)')
 
 setup:
 	@tools/setup build test cross
@@ -316,8 +319,8 @@ help:
 	@echo 'make run         build, then write text: MODEL=file.gguf PROMPT="..." TOKENS=128'
 	@echo 'make test        all tests; parts: test-quick test-san test-cross; longer: test-long'
 	@echo 'make bench       speed of MODEL=file.gguf; PEER=dir: beside that of its llama-bench'
-	@echo 'make install     command, libraries, header, manual: DESTDIR= PREFIX=/usr/local LIBDIR=;'
-	@echo '                 install-strip: without symbols; uninstall: DESTDIR= PREFIX= as before'
+	@echo 'make install     DESTDIR= PREFIX=/usr/local LIBDIR=PREFIX/lib; without symbols:'
+	@echo '                 install-strip; uninstall takes the same away'
 	@echo 'make setup       install what is missing (Debian 12)'
 	@echo 'make clean       remove $(O)'
 	@echo
