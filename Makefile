@@ -6,10 +6,11 @@ MAKEFLAGS += -rR --no-print-directory
 .SECONDARY:
 .DEFAULT_GOAL := all
 
-# ---- what to build with: CROSS, CC, SAN, O, WERROR, V ----
+# ---- what to build with: CROSS, CC, SAN, CHAT, O, WERROR, V ----
 
 CROSS ?=
 SAN ?=
+CHAT ?=
 ifneq ($(filter default undefined,$(origin CC)),)
 CC := $(CROSS)gcc
 endif
@@ -76,7 +77,13 @@ goals := $(or $(MAKECMDGOALS),all)
 outer := run test test-quick test-san test-cross test-long
 ifneq ($(filter-out $(no_build) $(outer),$(goals)),)
 
-stamp := $(CC) $(BASE_CFLAGS) $(CFLAGS) $(BASE_CPPFLAGS) $(CPPFLAGS) $(BASE_LDFLAGS) $(LDFLAGS)
+# What line editing needs: libedit takes strlcpy() and vis() from libbsd.
+archive = $(firstword $(wildcard $(SYSROOT_LIB:=/lib$(1).a) \
+	$(shell $(CC) -print-file-name=lib$(1).a 2>/dev/null)))
+edit_libs := $(if $(filter 0,$(CHAT)),,$(foreach name,edit bsd tinfo,$(call archive,$(name))))
+
+stamp := $(CC) $(BASE_CFLAGS) $(CFLAGS) $(BASE_CPPFLAGS) $(CPPFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) \
+	CHAT=$(CHAT) $(edit_libs)
 $(shell mkdir -p $(O); echo '$(stamp)' | cmp -s - $(O)/.flags || echo '$(stamp)' >$(O)/.flags)
 
 include $(O)/config.mk
@@ -92,6 +99,13 @@ need = printf '%s\n' '\#define PCRE2_CODE_UNIT_WIDTH 8' '\#include <$(1)>' | \
 static_lib = for f in $(SYSROOT_LIB:=/lib$(2).a) "$$($(CC) -print-file-name=lib$(2).a)"; do \
 	if test -f "$$f"; then echo "$(1) := $$f" >>$@.new; exit; fi; done; \
 	echo 'unpu: lib$(2).a of $(TRIPLE) is missing (package $(3)); run: make setup' >&2; exit 1
+# CHAT: 0 builds without line editing, 1 insists on it, neither takes what there is.
+no_edit = unpu: $(if $(filter 1,$(CHAT)),,built without chat: )libedit of $(TRIPLE) is missing \
+	(packages libedit-dev, libbsd-dev, libncurses-dev); run: make setup
+chat_lib = if printf '%s\n' '\#include <histedit.h>' | $(CC) $(BASE_CPPFLAGS) $(CPPFLAGS) -x c \
+	-fsyntax-only - >$(O)/probe.log 2>&1 && test '$(words $(edit_libs))' = 3; \
+	then echo 'LIB_EDIT := $(edit_libs)' >>$@.new; \
+	else echo '$(no_edit)' >&2; test '$(CHAT)' != 1; fi
 
 $(O)/config.mk: Makefile $(O)/.flags
 	@command -v $(CC) >/dev/null || \
@@ -109,11 +123,13 @@ $(O)/config.mk: Makefile $(O)/.flags
 		'#include <arm_neon.h>' \
 		'int32x4_t f(int32x4_t a, int8x16_t b) { return vdotq_s32(a, b, b); }')
 	@$(call static_lib,LIB_PCRE2,pcre2-8,libpcre2-dev)
+	@$(if $(filter 0,$(CHAT)),,$(chat_lib))
 	@mv $@.new $@
 endif
 
 ISAS := AVX2 AVX512VNNI NEON NEON_DOTPROD
-BASE_CPPFLAGS += $(foreach isa,$(ISAS),-DUNPU_HAVE_$(isa)=$(or $(HAVE_$(isa)),0))
+BASE_CPPFLAGS += $(foreach isa,$(ISAS),-DUNPU_HAVE_$(isa)=$(or $(HAVE_$(isa)),0)) \
+	-DUNPU_CHAT=$(if $(LIB_EDIT),1,0)
 
 # ---- what to build: no lists of files, a new file in its folder is enough ----
 
@@ -131,7 +147,8 @@ lib_src := $(filter-out \
 	$(if $(filter 1,$(HAVE_NEON)),,%_neon.c) \
 	$(if $(filter 1,$(HAVE_NEON_DOTPROD)),,%_neon_dotprod.c), $(lib_src))
 
-cmd_src := $(wildcard tools/unpu/*.c)
+cmd_src := $(filter-out $(if $(LIB_EDIT),,%/cmd_chat.c %/conversation.c %/line.c), \
+	$(wildcard tools/unpu/*.c))
 # tests/lib/mk*.c are programs that make test data; the rest of tests/lib is what all tests share.
 mk_src := $(wildcard tests/lib/mk*.c)
 testlib_src := $(filter-out $(mk_src),$(wildcard tests/lib/*.c))
@@ -201,7 +218,7 @@ link = $(CC) -pie $(BASE_CFLAGS) $(CFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ \
 	$(filter %.o,$^) $(filter %.a,$^)
 
 $(O)/unpu: $(call obj,$(cmd_src)) $(lib)
-	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIBS)
+	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIB_EDIT) $(LIBS)
 
 $(check): $(call obj,$(check_src))
 $(units) $(fuzzers) $(makers) $(benches): $(O)/%: $(O)/%.o
@@ -325,6 +342,7 @@ help:
 	@echo 'make clean       remove $(O)'
 	@echo
 	@echo 'V=1 shows the commands; O=dir builds elsewhere; WERROR=1 makes warnings errors;'
-	@echo 'SAN=address,undefined or SAN=thread; CC=clang; CROSS=aarch64-linux-gnu-'
+	@echo 'SAN=address,undefined or SAN=thread; CC=clang; CROSS=aarch64-linux-gnu-; CHAT=0: without'
+	@echo 'the command unpu chat and libedit'
 
 FORCE:
