@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/* Bytes of session files and their sums, through file descriptors of any kind. */
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/session/file.h"
+#include "runtime/text/hash.h"
+
+void unpu_file_init(struct unpu_file *f, int fd)
+{
+	memset(f, 0, sizeof(*f));
+	f->fd = fd;
+}
+
+/* Of an fd that does not block: wait for it. */
+static int wait_for(int fd, short events)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+
+	return poll(&p, 1, -1) < 0 && errno != EINTR ? -errno : 0;
+}
+
+static int write_all(int fd, const void *bytes, size_t count)
+{
+	const uint8_t *at = bytes;
+
+	while (count) {
+		ssize_t n = write(fd, at, count);
+		int ret = 0;
+
+		if (n > 0) {
+			at += n;
+			count -= (size_t)n;
+		} else if (n == 0) {
+			ret = -EIO;	/* of a device that takes nothing and does not say why */
+		} else if (errno == EAGAIN) {
+			ret = wait_for(fd, POLLOUT);
+		} else if (errno != EINTR) {
+			ret = -errno;
+		}
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int read_data(struct unpu_file *f, void *bytes, size_t count)
+{
+	if (f->data_left < count)
+		return UNPU_FILE_CUT;
+	memcpy(bytes, f->data, count);
+	f->data += count;
+	f->data_left -= count;
+	return 0;
+}
+
+static int read_all(struct unpu_file *f, void *bytes, size_t count)
+{
+	uint8_t *at = bytes;
+
+	if (f->fd < 0)
+		return read_data(f, bytes, count);
+	while (count) {
+		ssize_t n = read(f->fd, at, count);
+		int ret = 0;
+
+		if (n > 0) {
+			at += n;
+			count -= (size_t)n;
+		} else if (n == 0) {
+			ret = UNPU_FILE_CUT;
+		} else if (errno == EAGAIN) {
+			ret = wait_for(f->fd, POLLIN);
+		} else if (errno != EINTR) {
+			ret = -errno;
+		}
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static void add_block(struct unpu_file *f)
+{
+	const uint64_t key[2] = { f->sum, UNPU_FILE_KEY };
+
+	f->sum = unpu_hash_bytes(key, f->block, f->fill);
+}
+
+static int put_block(struct unpu_file *f)
+{
+	int ret = write_all(f->fd, f->block, f->fill);
+
+	add_block(f);
+	f->fill = 0;
+	return ret;
+}
+
+int unpu_file_put(struct unpu_file *f, const void *bytes, size_t count)
+{
+	const uint8_t *at = bytes;
+
+	while (count) {
+		size_t room = UNPU_FILE_BLOCK - f->fill, n = count < room ? count : room;
+		int ret;
+
+		memcpy(f->block + f->fill, at, n);
+		f->fill += (uint32_t)n;
+		at += n;
+		count -= n;
+		ret = f->fill == UNPU_FILE_BLOCK ? put_block(f) : 0;
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+int unpu_file_end(struct unpu_file *f)
+{
+	int ret = f->fill ? put_block(f) : 0;
+
+	return ret ? ret : write_all(f->fd, &f->sum, sizeof(f->sum));
+}
+
+void unpu_file_begin(struct unpu_file *f, uint64_t bytes)
+{
+	f->left = bytes;
+	f->at = f->fill = 0;
+}
+
+static int get_block(struct unpu_file *f)
+{
+	uint32_t n = f->left < UNPU_FILE_BLOCK ? (uint32_t)f->left : UNPU_FILE_BLOCK;
+	int ret = n ? read_all(f, f->block, n) : UNPU_FILE_CUT;
+
+	if (ret)
+		return ret;
+	f->left -= n;
+	f->fill = n;
+	f->at = 0;
+	add_block(f);
+	return 0;
+}
+
+int unpu_file_get(struct unpu_file *f, void *bytes, size_t count)
+{
+	uint8_t *at = bytes;
+
+	while (count) {
+		int ret = f->at == f->fill ? get_block(f) : 0;
+		size_t room, n;
+
+		if (ret)
+			return ret;
+		room = f->fill - f->at;
+		n = count < room ? count : room;
+		memcpy(at, f->block + f->at, n);
+		f->at += (uint32_t)n;
+		at += n;
+		count -= n;
+	}
+	return 0;
+}
+
+int unpu_file_check(struct unpu_file *f)
+{
+	uint64_t sum;
+	int ret = read_all(f, &sum, sizeof(sum));
+
+	if (ret)
+		return ret;
+	return sum == f->sum ? 0 : UNPU_FILE_DAMAGED;
+}
