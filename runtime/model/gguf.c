@@ -707,6 +707,11 @@ void unpu_gguf_destroy(struct unpu_gguf *gguf)
 
 /* ---- tensors ---------------------------------------------------------------------------- */
 
+const uint8_t *unpu_gguf_data(const struct unpu_gguf *gguf)
+{
+	return gguf->data;
+}
+
 uint64_t unpu_gguf_size(const struct unpu_gguf *gguf)
 {
 	return gguf->size;

@@ -66,6 +66,8 @@ int unpu_gguf_create(const void *data, uint64_t size, const struct unpu_log *log
 		     struct unpu_gguf **gguf);
 void unpu_gguf_destroy(struct unpu_gguf *gguf);
 
+/* The bytes it was made from, and how many. */
+const uint8_t *unpu_gguf_data(const struct unpu_gguf *gguf);
 uint64_t unpu_gguf_size(const struct unpu_gguf *gguf);
 uint32_t unpu_gguf_num_tensors(const struct unpu_gguf *gguf);
 /* In the file's order, one array; NULL past the last. */

@@ -7,6 +7,7 @@
 #include "runtime/plan/compile.h"
 
 #define PHASES_PER_LAYER	5
+#define MAX_CONST_BYTES		sizeof(struct unpu_copy_const)	/* of all shaders */
 
 /* Tables of one program while it is built; large enough from the start. */
 struct builder {
@@ -316,16 +317,15 @@ static int emit_parts(struct builder *b, uint32_t parts)
 
 /* ---- the program -------------------------------------------------------------------------- */
 
-static int builder_init(struct builder *b, struct unpu_compiler *c)
+static int builder_init(struct builder *b, struct unpu_compiler *c, size_t dispatches)
 {
-	size_t dispatches = PHASES_PER_LAYER * c->weights->arch->hp.layers + 3;
 	size_t bindings = dispatches * UNPU_SHADER_MAX_BINDINGS;
 
 	*b = (struct builder){ .c = c };
 	b->dispatches = calloc(dispatches, sizeof(*b->dispatches));
 	b->bindings = calloc(bindings, sizeof(*b->bindings));
 	b->buffers = calloc(bindings + 1, sizeof(*b->buffers));
-	b->constants = calloc(dispatches, sizeof(struct unpu_attn_const));
+	b->constants = calloc(dispatches, MAX_CONST_BYTES);
 	if (!b->dispatches || !b->bindings || !b->buffers || !b->constants)
 		return unpu_fail(&c->weights->log, -ENOMEM, "no memory for a program");
 	return 0;
@@ -345,17 +345,18 @@ static struct drm_unpu_array array(const void *ptr, uint32_t count, size_t strid
 					.ptr = (uintptr_t)ptr };
 }
 
-static int create_program(struct builder *b, uint32_t *program_id)
+static int create_program(struct builder *b, bool stops, uint32_t *program_id)
 {
 	struct unpu_device *dev = b->c->weights->dev;
-	struct drm_unpu_program_create args = {
-		.flags = DRM_UNPU_PROGRAM_STOP,
-		.stop_offset = offsetof(struct unpu_state_header, stop),
-	};
+	struct drm_unpu_program_create args = { 0 };
 	int ret;
 
-	args.stop_buffer = buffer_index(b, &b->c->work->state,
-					DRM_UNPU_ACCESS_READ | DRM_UNPU_ACCESS_WRITE);
+	if (stops) {
+		args.flags = DRM_UNPU_PROGRAM_STOP;
+		args.stop_offset = offsetof(struct unpu_state_header, stop);
+		args.stop_buffer = buffer_index(b, &b->c->work->state,
+						DRM_UNPU_ACCESS_READ | DRM_UNPU_ACCESS_WRITE);
+	}
 	args.buffers = array(b->buffers, b->num_buffers, sizeof(*b->buffers));
 	args.dispatches = array(b->dispatches, b->num_dispatches, sizeof(*b->dispatches));
 	args.bindings = array(b->bindings, b->num_bindings, sizeof(*b->bindings));
@@ -370,12 +371,37 @@ int unpu_compile(struct unpu_compiler *c, uint32_t parts, uint32_t *program_id,
 		 uint32_t *dispatches)
 {
 	struct builder b;
-	int ret = builder_init(&b, c);
+	int ret = builder_init(&b, c, PHASES_PER_LAYER * c->weights->arch->hp.layers + 3);
 
 	ret = ret ? ret : emit_parts(&b, parts);
-	ret = ret ? ret : create_program(&b, program_id);
+	ret = ret ? ret : create_program(&b, true, program_id);
 	if (!ret && dispatches)
 		*dispatches = b.num_dispatches;
+	builder_finish(&b);
+	return ret;
+}
+
+static int emit_copy(struct builder *b, const struct unpu_copy *copy)
+{
+	const struct unpu_copy_const constants = {
+		.bytes_lo = (uint32_t)copy->src.bytes,
+		.bytes_hi = (uint32_t)(copy->src.bytes >> 32),
+	};
+	const struct unpu_range *ranges[] = { &copy->src, &copy->dst };
+	const uint32_t no_spec[1] = { 0 };
+
+	return emit(b, UNPU_SHADER_COPY, no_spec, &constants, ranges);
+}
+
+int unpu_compile_copies(struct unpu_compiler *c, const struct unpu_copy *copies, uint32_t count,
+			uint32_t *program_id)
+{
+	struct builder b;
+	int ret = builder_init(&b, c, count);
+
+	for (uint32_t i = 0; i < count; i++)
+		ret = ret ? ret : emit_copy(&b, &copies[i]);
+	ret = ret ? ret : create_program(&b, false, program_id);
 	builder_finish(&b);
 	return ret;
 }

@@ -57,4 +57,13 @@ void unpu_compiler_finish(struct unpu_compiler *c);
 int unpu_compile(struct unpu_compiler *c, uint32_t parts, uint32_t *program_id,
 		 uint32_t *dispatches);
 
+/* Of the same size, a multiple of 4; offsets at what the device asks of bindings. */
+struct unpu_copy {
+	struct unpu_range src, dst;
+};
+
+/* One program that copies all of them, without a stop word: nobody sees a part of it. */
+int unpu_compile_copies(struct unpu_compiler *c, const struct unpu_copy *copies, uint32_t count,
+			uint32_t *program_id);
+
 #endif
