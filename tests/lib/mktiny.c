@@ -12,7 +12,7 @@ static const char usage[] =
 	"mktiny: usage: mktiny ARCH TYPE OUTFILE [key=value ...]\n"
 	"ARCH: llama, qwen2, qwen3, gpt2; TYPE: f32, f16, bf16, q8_0, q4_0\n"
 	"keys: hidden ffn layers heads kv_heads head_dim vocab context seed tied=0|1\n"
-	"tokenizer=spm|bpe\n";
+	"tokenizer=spm|bpe chat=0|1\n";
 
 static int parse_type(const char *name, uint32_t *type)
 {
@@ -50,6 +50,8 @@ static int parse_number(struct tiny_params *p, const char *key, size_t len, cons
 		p->seed = value;
 	else if (len == 4 && !memcmp(key, "tied", 4))
 		p->tied = value != 0;
+	else if (len == 4 && !memcmp(key, "chat", 4))
+		p->chat = value != 0;
 	else
 		goto sizes;
 	return 0;
@@ -94,7 +96,7 @@ int main(int argc, char **argv)
 	p.arch = argv[1];
 	data = tiny_model(&p, &size);
 	if (!data) {
-		fputs("mktiny: no memory, or fewer than 260 tokens\n", stderr);
+		fputs("mktiny: no memory, or fewer than 262 tokens\n", stderr);
 		return 1;
 	}
 	out = fopen(argv[3], "wb");

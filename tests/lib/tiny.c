@@ -307,25 +307,37 @@ static void spm_token(char text[32], uint32_t id)
 		snprintf(text, 32, "word%u", id);
 }
 
+/* The markers are the last tokens of a vocabulary, before what else stands at its end. */
+enum { CHAT_START, CHAT_END, NUM_CHAT };
+static const char *const chat_markers[NUM_CHAT] = { "<|im_start|>", "<|im_end|>" };
+
+static void put_chat(struct writer *w)
+{
+	key_str(w, "tokenizer.chat_template",
+		"{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + "
+		"message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+		"{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}");
+}
+
 static void put_spm(struct writer *w)
 {
-	uint32_t n = w->p.vocab, i;
+	uint32_t n = w->p.vocab, first = w->p.chat ? n - NUM_CHAT : n, i;
 	char text[32];
 
 	key_str(w, "tokenizer.ggml.model", "llama");
 	key_array(w, "tokenizer.ggml.tokens", KEY_STR, n);
 	for (i = 0; i < n; i++) {
 		spm_token(text, i);
-		put_str(&w->keys, text);
+		put_str(&w->keys, i < first ? text : chat_markers[i - first]);
 	}
 	key_array(w, "tokenizer.ggml.scores", KEY_F32, n);
 	for (i = 0; i < n; i++)
 		put_f32(&w->keys, i < SPM_FIRST ? 0 : -(float)(i - SPM_FIRST));
 	key_array(w, "tokenizer.ggml.token_type", KEY_I32, n);
 	for (i = 0; i < n; i++)
-		put_int(&w->keys, i == 0 ? 2 : i < 3 ? 3 : i < SPM_FIRST ? 6 : 1, 4);
+		put_int(&w->keys, i == 0 ? 2 : i < 3 || i >= first ? 3 : i < SPM_FIRST ? 6 : 1, 4);
 	key_u32(w, "tokenizer.ggml.bos_token_id", 1);
-	key_u32(w, "tokenizer.ggml.eos_token_id", 2);
+	key_u32(w, "tokenizer.ggml.eos_token_id", w->p.chat ? first + CHAT_END : 2);
 	key_u32(w, "tokenizer.ggml.unknown_token_id", 0);
 	key_bool(w, "tokenizer.ggml.add_bos_token", true);
 	key_bool(w, "tokenizer.ggml.add_eos_token", false);
@@ -404,8 +416,9 @@ static void bpe_token(char text[64], uint32_t id, uint32_t n)
 
 static void put_bpe(struct writer *w)
 {
-	uint32_t n = w->p.vocab, merges = n - 257, i;
+	uint32_t n = w->p.vocab, first = n - 1 - (w->p.chat ? NUM_CHAT : 0), merges = first - 256;
 	char text[64], left[32], right[32];
+	uint32_t i;
 
 	if (merges > NUM_MERGES)
 		merges = NUM_MERGES;
@@ -414,11 +427,11 @@ static void put_bpe(struct writer *w)
 	key_array(w, "tokenizer.ggml.tokens", KEY_STR, n);
 	for (i = 0; i < n; i++) {
 		bpe_token(text, i, n);
-		put_str(&w->keys, text);
+		put_str(&w->keys, i < first || i == n - 1 ? text : chat_markers[i - first]);
 	}
 	key_array(w, "tokenizer.ggml.token_type", KEY_I32, n);
 	for (i = 0; i < n; i++)
-		put_int(&w->keys, i == n - 1 ? 3 : 1, 4);
+		put_int(&w->keys, i >= first ? 3 : 1, 4);
 	key_array(w, "tokenizer.ggml.merges", KEY_STR, merges);
 	for (i = 0; i < merges; i++) {
 		bpe_merge(i, left, right);
@@ -426,7 +439,7 @@ static void put_bpe(struct writer *w)
 		put_str(&w->keys, text);
 	}
 	key_u32(w, "tokenizer.ggml.bos_token_id", n - 1);
-	key_u32(w, "tokenizer.ggml.eos_token_id", n - 1);
+	key_u32(w, "tokenizer.ggml.eos_token_id", w->p.chat ? first + CHAT_END : n - 1);
 }
 
 /* ---- tensors ---------------------------------------------------------------------------- */
@@ -588,13 +601,15 @@ uint8_t *tiny_model(const struct tiny_params *params, size_t *size)
 	struct bytes out = { 0 };
 
 	set_defaults(&w);
-	if (w.p.vocab < 260)
+	if (w.p.vocab < 262)
 		return NULL;
 	put_hparams(&w);
 	if (!strcmp(w.p.tokenizer, "bpe"))
 		put_bpe(&w);
 	else
 		put_spm(&w);
+	if (w.p.chat)
+		put_chat(&w);
 	put_tensors(&w);
 	if (!w.keys.failed && !w.table.failed && !w.data.failed)
 		assemble(&w, &out);

@@ -15,6 +15,7 @@ struct tiny_params {
 	int tied;		/* -1: as the architecture has it */
 	uint64_t seed;
 	const char *tokenizer;	/* "spm" (byte fallback) or "bpe"; NULL: spm, gpt2: bpe */
+	int chat;		/* ChatML: its template, and control tokens for its markers */
 };
 
 /* The file's bytes, to be freed with free(); NULL without memory. */
