@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/checkunpu/checkunpu.h"
@@ -13,6 +15,7 @@ struct problem {
 	struct unpu_attn_args args;
 	uint32_t kv_type;
 	struct check_buf k_buf, v_buf, q_buf, o_buf, ms_buf;
+	struct check_buf k_scales, v_scales;	/* int8 only */
 	/* k and v as numbers */
 	float k[UNPU_CHUNK * MAX_DIM], v[UNPU_CHUNK * MAX_DIM];
 	float *q;
@@ -86,9 +89,42 @@ static void compare_head(const struct problem *p, uint32_t head)
 
 /* ---- inputs ------------------------------------------------------------------------------- */
 
+/*
+ * Element i of int8, v to the nearest by the scale of its block, which its first element chooses:
+ * mostly too small, so that both ends are met, and now and then subnormal or 0. The scale past the
+ * last block is a NaN that must not be seen.
+ */
+static void put_int8(const struct problem *p, struct check_buf *buf, float *plain, uint32_t i,
+		     float v)
+{
+	const struct check_buf *scales = buf == &p->k_buf ? &p->k_scales : &p->v_scales;
+	uint32_t n = p->args.head_dim, cell = i / n, at = i % n;
+	uint16_t *scale = (uint16_t *)scales->data + cell * unpu_kv_scales(n) + at / 32;
+	float d, q;
+
+	if (isnan(v)) {
+		*scale = 0x7e00;
+		for (at &= ~31u; at < n && at < (i % n & ~31u) + 32; at++)
+			plain[cell * n + at] = NAN;
+		return;
+	}
+	if (at % 32 == 0) {
+		d = check_uniform(0.5f, 2) * (fabsf(v) + 1e-3f) / 127;
+		*scale = check_below(16) ? unpu_float_f16(d) : (uint16_t)check_below(0x500);
+		if ((n - 1) / 32 % 2 == 0)
+			((uint16_t *)scales->data)[(cell + 1) * unpu_kv_scales(n) - 1] = 0x7e00;
+	}
+	d = unpu_f16_float(*scale);
+	q = d > 0 ? fmaxf(-127, fminf(127, rintf(v / d))) : (float)((int)check_below(255) - 127);
+	((int8_t *)buf->data)[i] = (int8_t)q;
+	plain[i] = q * d;
+}
+
 static void put(const struct problem *p, struct check_buf *buf, float *plain, uint32_t i, float v)
 {
-	if (p->kv_type == DRM_UNPU_KV_F16) {
+	if (p->kv_type == DRM_UNPU_KV_INT8) {
+		put_int8(p, buf, plain, i, v);
+	} else if (p->kv_type == DRM_UNPU_KV_F16) {
 		((uint16_t *)buf->data)[i] = unpu_float_f16(v);
 		plain[i] = unpu_f16_float(unpu_float_f16(v));
 	} else {
@@ -121,7 +157,8 @@ static void problem_init(struct problem *p, uint32_t kv_type, uint32_t cells, ui
 			 uint32_t dim)
 {
 	enum check_side side = cells & 1 ? CHECK_FRONT : CHECK_BACK;
-	size_t size = kv_type == DRM_UNPU_KV_F16 ? 2 : 4;
+	size_t size = unpu_kv_cell_bytes(kv_type, dim);
+	size_t scales = unpu_kv_scale_bytes(kv_type, dim);
 
 	p->kv_type = kv_type;
 	p->args = (struct unpu_attn_args) {
@@ -129,8 +166,10 @@ static void problem_init(struct problem *p, uint32_t kv_type, uint32_t cells, ui
 		.scale = 1 / sqrtf((float)dim),
 		.ldq = dim + 8 * check_below(2), .ldo = dim + 8 * check_below(2),
 	};
-	p->args.k = check_buf_init(&p->k_buf, cells * dim * size, side);
-	p->args.v = check_buf_init(&p->v_buf, cells * dim * size, side);
+	p->args.k = check_buf_init(&p->k_buf, cells * size, side);
+	p->args.v = check_buf_init(&p->v_buf, cells * size, side);
+	p->args.k_scales = check_buf_init(&p->k_scales, cells * scales, side);
+	p->args.v_scales = check_buf_init(&p->v_scales, cells * scales, side);
 	p->q = check_buf_init(&p->q_buf, ((group - 1) * p->args.ldq + dim) * 4, side);
 	p->args.q = p->q;
 	p->args.o = check_buf_init(&p->o_buf, ((group - 1) * p->args.ldo + dim) * 4, side);
@@ -143,6 +182,8 @@ static void problem_finish(struct problem *p)
 	check_buf_intact(&p->ms_buf, "ms");
 	check_buf_finish(&p->k_buf);
 	check_buf_finish(&p->v_buf);
+	check_buf_finish(&p->k_scales);
+	check_buf_finish(&p->v_scales);
 	check_buf_finish(&p->q_buf);
 	check_buf_finish(&p->o_buf);
 	check_buf_finish(&p->ms_buf);
@@ -163,9 +204,12 @@ static void check_gaps(const struct problem *p)
 /* A head alone gives what it gives among others, to the bit, wherever k and v lie. */
 static void check_pure(unpu_attn_fn *fn, const struct problem *p)
 {
-	static uint8_t k[UNPU_CHUNK * MAX_DIM * 4 + 2], v[UNPU_CHUNK * MAX_DIM * 4 + 2];
+	static uint8_t k[UNPU_CHUNK * MAX_DIM * 4 + 4], v[UNPU_CHUNK * MAX_DIM * 4 + 4];
+	static const size_t shifts[] = {
+		[DRM_UNPU_KV_F32] = 4, [DRM_UNPU_KV_F16] = 2, [DRM_UNPU_KV_INT8] = 1,
+	};
 	uint32_t head = check_below(p->args.group);
-	size_t shift = p->kv_type == DRM_UNPU_KV_F16 ? 2 : 0;
+	size_t shift = shifts[p->kv_type];
 	struct unpu_attn_args a = p->args;
 	float o[MAX_DIM], ms[2];
 
@@ -238,11 +282,60 @@ static void bench_call(void *arg)
 	b->fn(&b->p.args);
 }
 
+/* A token at position 1023: every chunk of K and V of 3 KV heads of 64 in 30 layers, once. */
+#define STREAM_CHUNKS	(2u * 16 * 3 * 30)
+#define STREAM_DIM	64u
+
+struct stream {
+	unpu_attn_fn *fn;
+	struct unpu_attn_args args;
+	const uint8_t *kv, *scales;
+	size_t chunk, chunk_scales;
+};
+
+static void stream_call(void *arg)
+{
+	struct stream *s = arg;
+
+	for (uint32_t i = 0; i < STREAM_CHUNKS; i += 2) {
+		s->args.k = s->kv + i * s->chunk;
+		s->args.v = s->kv + (i + 1) * s->chunk;
+		s->args.k_scales = (const uint16_t *)(s->scales + i * s->chunk_scales);
+		s->args.v_scales = (const uint16_t *)(s->scales + (i + 1) * s->chunk_scales);
+		s->fn(&s->args);
+	}
+}
+
+static void bench_stream(unpu_attn_fn *fn, uint32_t kv_type, uint32_t group)
+{
+	static float q[MAX_GROUP * STREAM_DIM], o[MAX_GROUP * STREAM_DIM], ms[2 * MAX_GROUP];
+	size_t n = (size_t)STREAM_CHUNKS * UNPU_CHUNK, bytes = unpu_kv_cell_bytes(kv_type, STREAM_DIM);
+	size_t scales = unpu_kv_scale_bytes(kv_type, STREAM_DIM);
+	uint8_t *kv = malloc(n * (bytes + scales));
+	struct stream s = {
+		.fn = fn, .kv = kv, .scales = kv + n * bytes,
+		.chunk = UNPU_CHUNK * bytes, .chunk_scales = UNPU_CHUNK * scales,
+		.args = { .cells = UNPU_CHUNK, .group = group, .head_dim = STREAM_DIM, .scale = 0.125f,
+			  .q = q, .ldq = STREAM_DIM, .o = o, .ldo = STREAM_DIM, .ms = ms },
+	};
+	char name[32];
+
+	if (!kv)
+		return;
+	/* as f32, as f16 and as int8 with scales all of it is some small number */
+	memset(kv, 0x11, n * (bytes + scales));
+	snprintf(name, sizeof(name), "1024 positions, %u x 64", group);
+	check_bench(name, stream_call, &s, (double)n * STREAM_DIM * group,
+		    (double)n * (bytes + scales));
+	free(kv);
+}
+
 static void bench(unpu_attn_fn *fn, uint32_t kv_type)
 {
 	static const struct { const char *name; uint32_t group, dim; } shapes[] = {
 		{ "64 cells, 3 x 64", 3, 64 }, { "64 cells, 1 x 64", 1, 64 },
 		{ "64 cells, 7 x 64", 7, 64 }, { "64 cells, 2 x 128", 2, 128 },
+		{ "64 cells, 1 x 128", 1, 128 },
 	};
 	static struct bench b;
 
@@ -255,6 +348,8 @@ static void bench(unpu_attn_fn *fn, uint32_t kv_type)
 		check_bench(shapes[i].name, bench_call, &b, 2.0 * n, 0);
 		problem_finish(&b.p);
 	}
+	bench_stream(fn, kv_type, 1);
+	bench_stream(fn, kv_type, 3);
 }
 
 static void check_type(const struct check_level *level, uint32_t kv_type, const char *name)
@@ -280,4 +375,5 @@ void check_attn(const struct check_level *level)
 {
 	check_type(level, DRM_UNPU_KV_F32, "f32");
 	check_type(level, DRM_UNPU_KV_F16, "f16");
+	check_type(level, DRM_UNPU_KV_INT8, "int8");
 }

@@ -27,6 +27,7 @@ void unpu_cpu_ops_init_avx2(struct unpu_cpu_ops *ops)
 	ops->to_f16 = unpu_to_f16_avx2;
 	ops->attn[DRM_UNPU_KV_F32] = unpu_attn_f32_avx2;
 	ops->attn[DRM_UNPU_KV_F16] = unpu_attn_f16_avx2;
+	ops->attn[DRM_UNPU_KV_INT8] = unpu_attn_int8_avx2;
 	ops->merge = unpu_merge_avx2;
 	ops->max = unpu_max_avx2;
 }

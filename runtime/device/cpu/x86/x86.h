@@ -15,7 +15,7 @@ unpu_quantize_fn unpu_quantize_avx2;
 unpu_norm_fn unpu_rms_norm_avx2, unpu_layer_norm_avx2;
 unpu_act_fn unpu_silu_avx2, unpu_gelu_avx2, unpu_relu_avx2;
 unpu_to_f16_fn unpu_to_f16_avx2;
-unpu_attn_fn unpu_attn_f32_avx2, unpu_attn_f16_avx2;
+unpu_attn_fn unpu_attn_f32_avx2, unpu_attn_f16_avx2, unpu_attn_int8_avx2;
 unpu_merge_fn unpu_merge_avx2;
 unpu_max_fn unpu_max_avx2;
 
@@ -26,7 +26,7 @@ unpu_quantize_fn unpu_quantize_avx512vnni;
 unpu_norm_fn unpu_rms_norm_avx512vnni, unpu_layer_norm_avx512vnni;
 unpu_act_fn unpu_silu_avx512vnni, unpu_gelu_avx512vnni, unpu_relu_avx512vnni;
 unpu_to_f16_fn unpu_to_f16_avx512vnni;
-unpu_attn_fn unpu_attn_f32_avx512vnni, unpu_attn_f16_avx512vnni;
+unpu_attn_fn unpu_attn_f32_avx512vnni, unpu_attn_f16_avx512vnni, unpu_attn_int8_avx512vnni;
 unpu_merge_fn unpu_merge_avx512vnni;
 unpu_max_fn unpu_max_avx512vnni;
 
