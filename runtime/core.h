@@ -13,6 +13,7 @@
 
 struct unpu_model {
 	struct unpu_log log;
+	bool only_warn;			/* nothing that is said of the file is an error */
 	void *map;			/* the file's pages; NULL: the caller's memory */
 	uint64_t map_bytes;
 	struct unpu_gguf *gguf;

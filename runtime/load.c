@@ -74,28 +74,32 @@ static int pack_weights(struct unpu_model *m, const struct unpu_model_params *pa
 }
 
 /* What stands in the way of running the file is worth a warning where it is only looked at. */
-static void warn_instead(void *arg, enum unpu_log_level level, const char *text)
+static void say_of_file(void *arg, enum unpu_log_level level, const char *text)
 {
-	unpu_log(arg, level == UNPU_LOG_ERROR ? UNPU_LOG_WARN : level, "%s", text);
+	const struct unpu_model *m = arg;
+
+	if (m->only_warn && level == UNPU_LOG_ERROR)
+		level = UNPU_LOG_WARN;
+	unpu_log(&m->log, level, "%s", text);
 }
 
-static void load_for_info(struct unpu_model *m)
+static void load_for_info(struct unpu_model *m, const struct unpu_log *log)
 {
-	const struct unpu_log log = { warn_instead, &m->log };
-
-	unpu_tokenizer_create(m->gguf, &log, &m->tok);
+	m->only_warn = true;
+	unpu_tokenizer_create(m->gguf, log, &m->tok);
 	if (unpu_gguf_num_tensors(m->gguf))
-		unpu_arch_create(m->gguf, &log, &m->arch);
+		unpu_arch_create(m->gguf, log, &m->arch);
 }
 
 static int load_all(struct unpu_model *m, const void *data, uint64_t size,
 		    const struct unpu_model_params *params)
 {
-	int ret = unpu_gguf_create(data, size, &m->log, &m->gguf);
+	const struct unpu_log log = { say_of_file, m };
+	int ret = unpu_gguf_create(data, size, &log, &m->gguf);
 
 	ret = ret ? ret : copy_names(m);
 	if (!ret && params->flags & UNPU_MODEL_INFO_ONLY) {
-		load_for_info(m);
+		load_for_info(m, &log);
 		return 0;
 	}
 	ret = ret ? ret : unpu_tokenizer_create(m->gguf, &m->log, &m->tok);
