@@ -101,9 +101,9 @@ struct unpu_session_file {
 };
 
 /*
- * All before the KV cache: read, checked, every number in its range. -EINVAL: no session file, or a
- * damaged one; -ENOSPC: more than max_tokens tokens; the log says what. Ends with
- * unpu_session_file_finish() on error too.
+ * All before the KV cache. Counts, lengths and tokens are checked, what the settings say is not: a
+ * session takes them as it takes any caller's. -EINVAL: no session file, or a damaged one; -ENOSPC:
+ * more than max_tokens tokens; the log says what. Ends with unpu_session_file_finish() on error too.
  */
 int unpu_session_file_read(struct unpu_session_file *file, struct unpu_file *f,
 			   uint32_t max_tokens, const struct unpu_log *log);

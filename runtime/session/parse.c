@@ -147,8 +147,7 @@ int unpu_session_file_read(struct unpu_session_file *file, struct unpu_file *f,
 	if (ret)
 		return fail_read(log, ret);
 	set_params(file);
-	ret = check_tokens(file, log);
-	return ret ? ret : unpu_sampler_check(log, &file->params);
+	return check_tokens(file, log);
 }
 
 void unpu_session_file_finish(struct unpu_session_file *file)

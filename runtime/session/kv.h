@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* A session's KV cache on its way to and from a file. */
+#ifndef UNPU_SESSION_KV_H
+#define UNPU_SESSION_KV_H
+
+#include "runtime/session/file.h"
+#include "runtime/session/session.h"
+
+/* ---- id.c ---- */
+
+/*
+ * Which model: the file's size, header (key-values, names and shapes) and both ends of each
+ * tensor's data. An identity, not a signature: who wants two files to be alike can make them so.
+ */
+void unpu_model_id(const struct unpu_gguf *gguf, uint64_t id[2]);
+
+/* ---- kv.c ---- */
+
+/* What a head says of the session's cache and of what made it; all but `positions`. */
+void unpu_kv_describe(struct unpu_session *s, struct unpu_session_head *head);
+
+/*
+ * The cells of the first `positions` tokens, through a mapped buffer of at most 1 MiB. Negative
+ * errnos are of the device or of memory; *file_err is 0, or what is wrong with the file:
+ * UNPU_FILE_*, -ERANGE for values that no cache holds, or an errno of read(2) and write(2). Then
+ * the call returns 0, as only its caller knows what that means.
+ */
+int unpu_kv_save(struct unpu_session *s, uint32_t positions, struct unpu_file *f, int *file_err);
+int unpu_kv_load(struct unpu_session *s, uint32_t positions, struct unpu_file *f, int *file_err);
+
+#endif
