@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "runtime/core.h"
+#include "runtime/params.h"
 
 static char *copy_str(struct unpu_str s)
 {
@@ -135,24 +136,29 @@ static int load(void *map, uint64_t map_bytes, const void *data, uint64_t size,
 	return ret;
 }
 
-static int check_params(const struct unpu_model_params *params)
+/* The caller's params as this library has them. A struct too short for a log says nothing. */
+static int read_params(const struct unpu_model_params *from, struct unpu_model_params *params)
 {
-	const struct unpu_log log = { params->log, params->log_arg };
 	const uint32_t known = UNPU_MODEL_VOCAB_ONLY | UNPU_MODEL_CLASS_F32 | UNPU_MODEL_INFO_ONLY;
+	struct unpu_log log = { 0 };
+	int ret;
 
-	if (params->size != sizeof(*params))
-		return -EINVAL;
-	if (params->flags & ~known)
-		return unpu_fail(&log, -EINVAL, "unknown model flags 0x%x", params->flags);
-	return 0;
+	if (from->size >= unpu_model_params_struct.first_size)
+		log = (struct unpu_log){ from->log, from->log_arg };
+	*params = (struct unpu_model_params)UNPU_MODEL_PARAMS_INIT;
+	ret = unpu_struct_read(&log, &unpu_model_params_struct, params, from);
+	if (!ret && params->flags & ~known)
+		ret = unpu_fail(&log, -EINVAL, "unknown model flags 0x%x", params->flags);
+	return ret;
 }
 
 int unpu_model_load_memory(const void *data, uint64_t size,
 			   const struct unpu_model_params *params, struct unpu_model **model)
 {
-	int ret = check_params(params);
+	struct unpu_model_params p;
+	int ret = read_params(params, &p);
 
-	return ret ? ret : load(NULL, 0, data, size, params, model);
+	return ret ? ret : load(NULL, 0, data, size, &p, model);
 }
 
 static int load_mapped(int fd, uint64_t offset, uint64_t size, const char *what,
@@ -187,20 +193,23 @@ static int load_mapped(int fd, uint64_t offset, uint64_t size, const char *what,
 int unpu_model_load_fd(int fd, uint64_t offset, uint64_t size,
 		       const struct unpu_model_params *params, struct unpu_model **model)
 {
-	int ret = check_params(params);
+	struct unpu_model_params p;
+	int ret = read_params(params, &p);
 
-	return ret ? ret : load_mapped(fd, offset, size, "the file", params, model);
+	return ret ? ret : load_mapped(fd, offset, size, "the file", &p, model);
 }
 
 int unpu_model_load(const char *path, const struct unpu_model_params *params,
 		    struct unpu_model **model)
 {
-	const struct unpu_log log = { params->log, params->log_arg };
+	struct unpu_model_params p;
+	struct unpu_log log;
 	struct stat st;
-	int fd, ret = check_params(params);
+	int fd, ret = read_params(params, &p);
 
 	if (ret)
 		return ret;
+	log = (struct unpu_log){ p.log, p.log_arg };
 	/* O_NONBLOCK: a FIFO without a writer must not hang the open; fstat refuses it. */
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
@@ -208,7 +217,7 @@ int unpu_model_load(const char *path, const struct unpu_model_params *params,
 	if (fstat(fd, &st))
 		ret = unpu_fail(&log, -errno, "%s: %s", path, strerror(errno));
 	else
-		ret = load_mapped(fd, 0, (uint64_t)st.st_size, path, params, model);
+		ret = load_mapped(fd, 0, (uint64_t)st.st_size, path, &p, model);
 	close(fd);
 	return ret;
 }

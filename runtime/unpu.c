@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/core.h"
+#include "runtime/params.h"
 
 uint32_t unpu_version(void)
 {
@@ -14,6 +15,10 @@ uint32_t unpu_version(void)
 int64_t unpu_tokenize(const struct unpu_model *m, const char *text, size_t length, uint32_t flags,
 		      uint32_t *ids, size_t max)
 {
+	const uint32_t known = UNPU_TOKENIZE_ADD_SPECIAL | UNPU_TOKENIZE_PARSE_SPECIAL;
+
+	if (flags & ~known)
+		return unpu_fail(&m->log, -EINVAL, "unknown tokenizer flags 0x%x", flags & ~known);
 	return unpu_tokenizer_encode(m->tok, text, length, flags, ids, max);
 }
 
@@ -51,14 +56,8 @@ static const char *main_type(const struct unpu_gguf *gguf, uint64_t *params)
 	return name ? name : "none";
 }
 
-int unpu_model_info(const struct unpu_model *m, struct unpu_model_info *info)
+static void fill_info(const struct unpu_model *m, struct unpu_model_info *info)
 {
-	if (info->size != sizeof(*info))
-		return unpu_fail(&m->log, -EINVAL, "struct unpu_model_info is %zu bytes long, not "
-				 "%zu: its header is of another version", info->size,
-				 sizeof(*info));
-	memset(info, 0, sizeof(*info));
-	info->size = sizeof(*info);
 	info->name = m->name;
 	info->architecture = m->arch_name;
 	info->weight_type = main_type(m->gguf, &info->parameters);
@@ -67,7 +66,7 @@ int unpu_model_info(const struct unpu_model *m, struct unpu_model_info *info)
 	info->device = "none";
 	info->device_name = "none";
 	if (!m->arch)
-		return 0;
+		return;
 	info->vocab = m->arch->hp.vocab;
 	info->context = m->arch->hp.context;
 	info->layers = m->arch->hp.layers;
@@ -77,12 +76,19 @@ int unpu_model_info(const struct unpu_model *m, struct unpu_model_info *info)
 	info->kv_heads = m->arch->hp.kv_heads;
 	info->head_dim = m->arch->hp.head_dim;
 	if (!m->weights)
-		return 0;
+		return;
 	info->weight_bytes = m->weights->bytes;
 	info->threads = m->weights->info.units;
 	info->device = m->dev->id;
 	info->device_name = (const char *)m->weights->info.name;
-	return 0;
+}
+
+int unpu_model_info(const struct unpu_model *m, struct unpu_model_info *info)
+{
+	struct unpu_model_info full = UNPU_MODEL_INFO_INIT;
+
+	fill_info(m, &full);
+	return unpu_struct_write(&m->log, &unpu_model_info_struct, info, &full);
 }
 
 int unpu_model_tensor(const struct unpu_model *m, uint32_t i, struct unpu_tensor_info *info)

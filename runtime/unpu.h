@@ -7,8 +7,10 @@
  *
  * Structs. Those that the caller fills begin with their size and are made by their
  * UNPU_*_INIT; a struct of an older header is taken, fields it does not have keep their defaults.
- * Structs and what they point to need to live until the call returns, except where said otherwise.
- * Strings are UTF-8.
+ * One of a newer header is taken when the fields that the library does not know are 0, else -E2BIG.
+ * -EINVAL: a size below the first version's. Info structs are filled as far as they go, fields that
+ * the library does not know with 0. Structs and what they point to need to live until the call
+ * returns, except where said otherwise. Strings are UTF-8.
  *
  * Threads. A model may be used by any number of threads at once, its destruction apart. A session
  * is used by one thread at a time; several sessions of one model may be used by several threads.

@@ -1,127 +1,83 @@
 /* SPDX-License-Identifier: MIT */
-/* Tokens sampled by the device, and their text as it becomes whole. */
+/* Tokens sampled by the device, and why they end. */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "runtime/session/session.h"
 
-/* Text of tokens as they come, whole characters at a time. */
-struct stream {
-	struct unpu_session *s;
-	unpu_token_fn *fn;
-	void *arg;
-	struct unpu_utf8_stream utf8;
-	bool begins;	/* SentencePiece: the space before the first word is no text */
-};
-
-#define SHORT_TEXT	256	/* bytes of text that want no memory: nearly all tokens have less */
-
-/* The first max bytes of the token's text; how many there are, or -errno. */
-static int64_t token_text(const struct stream *st, uint32_t id, char *text, size_t max)
+/* What sampling starts from: a row that the device advanced, or logits. */
+static int make_ready(struct unpu_session *s)
 {
-	const struct unpu_tokenizer *tok = st->s->model->tok;
-
-	if (id >= unpu_tokenizer_vocab(tok))
-		return 0;	/* an embedding row without a token, as padded vocabularies have */
-	if (st->begins)
-		return unpu_tokenizer_decode(tok, &id, 1, text, max);
-	return unpu_tokenizer_piece(tok, id, text, max);
-}
-
-static bool has_text(const struct unpu_tokenizer *tok, uint32_t id)
-{
-	return id < unpu_tokenizer_vocab(tok) && unpu_tokenizer_piece(tok, id, NULL, 0) > 0;
-}
-
-/* 0 to go on, UNPU_REASON_CALLBACK or -errno. */
-static int stream_token(struct stream *st, uint32_t id)
-{
-	char small[4 * SHORT_TEXT + 9], *text = small, *large = NULL, *out;
-	int64_t n;
-	size_t length;
-	int stop;
-
-	if (!st->fn)
+	if (s->row_ready || s->logits_ready)
 		return 0;
-	n = token_text(st, id, small, SHORT_TEXT);
-	if (n > SHORT_TEXT) {
-		text = large = malloc(4 * (size_t)n + 9);
-		if (!large)
-			return unpu_fail(&st->s->model->log, -ENOMEM,
-					 "no memory for the text of token %u", id);
-		n = token_text(st, id, large, (size_t)n);
-	}
-	if (n < 0) {
-		free(large);
-		return (int)n;
-	}
-	if (st->begins)
-		st->begins = !has_text(st->s->model->tok, id);
-	out = text + n;
-	length = unpu_utf8_stream_push(&st->utf8, text, (size_t)n, out);
-	stop = st->fn(st->arg, id, out, length);
-	free(large);
-	return stop ? UNPU_REASON_CALLBACK : 0;
+	if (s->evaluated == s->used)
+		s->evaluated--;	/* logits were given up: the last token again */
+	return unpu_session_evaluate(s, s->used - s->evaluated > 1);
 }
 
-static void stream_flush(struct stream *st)
-{
-	char out[4];
-	size_t n = unpu_utf8_stream_flush(&st->utf8, out);
-
-	if (n && st->fn)
-		st->fn(st->arg, UINT32_MAX, out, n);
-}
-
-static bool no_text_yet(struct unpu_session *s)
-{
-	for (uint32_t i = 0; i < s->used; i++)
-		if (has_text(s->model->tok, unpu_session_history(s)[i]))
-			return false;
-	return true;
-}
-
-/* Have the device sample up to `want` tokens more; *made is how many stand in history now. */
+/*
+ * Have the device sample up to `want` tokens more; *made is how many stand in history now, 0 when
+ * the job was cut. -ECANCELED.
+ */
 static int sample_some(struct unpu_session *s, uint32_t want, uint32_t *made)
 {
 	volatile struct unpu_state_header *header = unpu_session_state(s);
-	uint32_t before = header->ring_head;
-	int ret = 0;
+	uint32_t best = s->model->weights->info.tokens_per_submit, before;
+	int ret = make_ready(s);
 
-	if (!s->row_ready && !s->logits_ready) {
-		if (s->evaluated == s->used)
-			s->evaluated--;	/* logits were given up: the last token again */
-		ret = unpu_session_evaluate(s);
-	}
+	*made = 0;
+	ret = ret ? ret : unpu_session_begin(s);
 	if (ret)
 		return ret;
-	if (s->row_ready) {
-		uint32_t best = s->model->weights->info.tokens_per_submit;
-
-		ret = unpu_session_run(s, UNPU_PROGRAM_DECODE, want < best ? want : best);
-	} else {
-		ret = unpu_session_run(s, UNPU_PROGRAM_SAMPLE, 1);
-	}
+	want = !s->row_ready ? 1 : want < best ? want : best;
+	before = header->ring_head;
+	ret = unpu_session_run(s, s->row_ready ? UNPU_PROGRAM_DECODE : UNPU_PROGRAM_SAMPLE, want);
 	*made = header->ring_head - before;
-	if (!ret && (*made == 0 || *made > s->context - s->used))
+	if (!ret && (*made > want || (!*made && !unpu_session_cut(s))))
 		ret = unpu_fail(&s->model->log, -EIO,
 				"%s sampled %u tokens where up to %u were due", s->dev->id, *made,
 				want);
 	/* Of what stands in history now, all but the newest token has been through the layers. */
-	s->logits_ready = false;
-	s->row_ready = !ret && header->stop == 0;
+	if (ret || *made)
+		s->logits_ready = false;
+	s->row_ready = !ret && *made && !unpu_session_stopped(s);
 	return ret;
 }
 
 static bool ends_text(const struct unpu_session *s, uint32_t id)
 {
-	return !(s->flags & UNPU_SESSION_NO_END) && unpu_tokenizer_is_eog(s->model->tok, id);
+	return !(s->set.flags & UNPU_SESSION_NO_END) && unpu_tokenizer_is_eog(s->model->tok, id);
 }
 
-static int generate(struct unpu_session *s, size_t max, struct stream *st)
+/* The next token of history joins the session's: 0 to go on, a reason or -errno. */
+static int take_token(struct unpu_session *s, unpu_token_fn *fn, void *arg)
+{
+	uint32_t id = unpu_session_history(s)[s->used];
+	size_t certain;
+	int ret, end = 0;
+
+	s->evaluated = s->used++;
+	s->generated_tokens++;
+	if (ends_text(s, id))
+		return UNPU_REASON_END;
+	ret = unpu_text_push(s, id, &certain);
+	if (ret < 0)
+		return ret;
+	if (fn)
+		end = fn(arg, id, s->text.bytes, certain);
+	unpu_text_given(s, certain);
+	if (ret == UNPU_REASON_STOP) {
+		unpu_text_drop(s);
+		return ret;
+	}
+	if (unpu_session_cancelled(s))
+		return UNPU_REASON_CANCELLED;
+	return end ? UNPU_REASON_CALLBACK : 0;
+}
+
+static int generate(struct unpu_session *s, size_t max, unpu_token_fn *fn, void *arg)
 {
 	for (size_t done = 0; done < max;) {
-		uint32_t room = s->context - s->used, made, id;
+		uint32_t room = s->context - s->used, made;
 		uint32_t want = max - done < room ? (uint32_t)(max - done) : room;
 		int ret;
 
@@ -129,13 +85,10 @@ static int generate(struct unpu_session *s, size_t max, struct stream *st)
 			return UNPU_REASON_CONTEXT;
 		ret = sample_some(s, want, &made);
 		if (ret)
-			return ret;
+			return ret == -ECANCELED ? UNPU_REASON_CANCELLED : ret;
+		done += made;
 		for (uint32_t i = 0; i < made; i++) {
-			id = unpu_session_history(s)[s->used];
-			s->evaluated = s->used++;
-			done++;
-			s->generated_tokens++;
-			ret = ends_text(s, id) ? UNPU_REASON_END : stream_token(st, id);
+			ret = take_token(s, fn, arg);
 			if (ret) {
 				/* The device may have gone on from the tokens after this one. */
 				s->row_ready = s->row_ready && i + 1 == made;
@@ -148,17 +101,21 @@ static int generate(struct unpu_session *s, size_t max, struct stream *st)
 
 int unpu_session_generate(struct unpu_session *s, size_t max, unpu_token_fn *fn, void *arg)
 {
-	struct stream st = { .s = s, .fn = fn, .arg = arg };
 	uint64_t start = unpu_now_ns();
 	int ret;
 
+	if (unpu_session_cancelled(s))
+		return UNPU_REASON_CANCELLED;
 	if (!s->used)
 		return unpu_fail(&s->model->log, -EINVAL,
 				 "there is nothing to continue: the session has no tokens");
-	st.begins = unpu_tokenizer_space_prefix(s->model->tok) && no_text_yet(s);
-	ret = generate(s, max, &st);
-	if (ret >= 0)
-		stream_flush(&st);
+	unpu_text_begin(s);
+	ret = generate(s, max, fn, arg);
+	/* A text that ends by itself takes along the cancel that came meanwhile. */
+	if (ret == UNPU_REASON_END || ret == UNPU_REASON_STOP || ret == UNPU_REASON_CONTEXT)
+		unpu_session_uncancel(s);
+	if (ret == UNPU_REASON_END || ret == UNPU_REASON_CONTEXT)
+		unpu_session_flush(s, fn, arg);
 	s->generate_ns += unpu_now_ns() - start;
 	return ret;
 }

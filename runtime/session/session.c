@@ -39,6 +39,15 @@ static uint32_t default_context(const struct unpu_hparams *hp, uint32_t kv_type)
 	return context < room ? context : (uint32_t)room / UNPU_CHUNK * UNPU_CHUNK;
 }
 
+static const struct {
+	uint32_t type;	/* enum drm_unpu_kv_type */
+	const char *name;
+} kv_types[] = {
+	[UNPU_KV_F16] = { DRM_UNPU_KV_F16, "f16" },
+	[UNPU_KV_F32] = { DRM_UNPU_KV_F32, "f32" },
+	[UNPU_KV_INT8] = { DRM_UNPU_KV_INT8, "int8" },
+};
+
 static int set_shape(struct unpu_session *s, const struct unpu_session_params *p)
 {
 	const struct unpu_hparams *hp = &s->model->arch->hp;
@@ -46,13 +55,14 @@ static int set_shape(struct unpu_session *s, const struct unpu_session_params *p
 	struct unpu_shape *shape = &s->work.shape;
 	struct unpu_shape want = { .slots = 1, .logit_rows = 1 };
 
-	if ((uint32_t)p->kv > UNPU_KV_F32)
+	if ((uint32_t)p->kv >= sizeof(kv_types) / sizeof(kv_types[0]))
 		return unpu_fail(&s->model->log, -EINVAL, "there is no KV type %u",
 				 (uint32_t)p->kv);
-	want.kv_type = p->kv == UNPU_KV_F32 ? DRM_UNPU_KV_F32 : DRM_UNPU_KV_F16;
+	s->kv_type = p->kv ? p->kv : UNPU_KV_F16;
+	want.kv_type = kv_types[s->kv_type].type;
 	if (!(info->kv_types >> want.kv_type & 1))
 		return unpu_fail(&s->model->log, -ENOTSUP, "%s has no %s KV cache", s->dev->id,
-				 p->kv == UNPU_KV_F32 ? "f32" : "f16");
+				 kv_types[s->kv_type].name);
 	if (p->context > hp->context)
 		return unpu_fail(&s->model->log, -EINVAL,
 				 "a context of %u is above the model's %u", p->context,
@@ -74,13 +84,14 @@ static int set_shape(struct unpu_session *s, const struct unpu_session_params *p
 static int create(struct unpu_session *s, const struct unpu_session_params *params)
 {
 	struct drm_unpu_ctx_create ctx = { .priority = DRM_UNPU_PRIORITY_NORMAL };
-	int ret = unpu_sampler_check(&s->model->log, params);
+	struct unpu_session_params p;
+	int ret = unpu_sampler_read(s->model, params, &p);
 
-	ret = ret ? ret : set_shape(s, params);
+	ret = ret ? ret : set_shape(s, &p);
 	ret = ret ? ret : unpu_session_buffers(s);
 	if (ret)
 		return ret;
-	unpu_sampler_write(s, params);
+	unpu_sampler_write(s, &p);
 	unpu_compiler_init(&s->compiler, s->model->weights, &s->work);
 	ret = s->dev->ops->ctx_create(s->dev, &ctx);
 	if (ret)
@@ -139,24 +150,25 @@ void unpu_session_destroy(struct unpu_session *s)
 	unpu_area_destroy(s, &s->kv);
 	unpu_area_destroy(s, &s->scratch);
 	unpu_area_destroy(s, &s->window);
+	free(s->text.bytes);
 	free(s);
 }
 
 int unpu_session_info(const struct unpu_session *s, struct unpu_session_info *info)
 {
-	int ret = unpu_check_size(&s->model->log, info->size, sizeof(*info));
+	const struct unpu_session_info full = {
+		.context = s->context,
+		.used = s->used,
+		.seed = s->set.seed,
+		.kv_bytes = s->kv.bytes,
+		.work_bytes = s->window.bytes + s->scratch.bytes + s->logits_area.bytes,
+		.prompt_tokens = s->prompt_tokens,
+		.prompt_ns = s->prompt_ns,
+		.generated_tokens = s->generated_tokens,
+		.generate_ns = s->generate_ns,
+		.dispatches = s->decode_dispatches,
+		.kv = s->kv_type,
+	};
 
-	if (ret)
-		return ret;
-	info->context = s->context;
-	info->used = s->used;
-	info->seed = s->seed;
-	info->kv_bytes = s->kv.bytes;
-	info->work_bytes = s->window.bytes + s->scratch.bytes + s->logits_area.bytes;
-	info->prompt_tokens = s->prompt_tokens;
-	info->prompt_ns = s->prompt_ns;
-	info->generated_tokens = s->generated_tokens;
-	info->generate_ns = s->generate_ns;
-	info->dispatches = s->decode_dispatches;
-	return 0;
+	return unpu_struct_write(&s->model->log, &unpu_session_info_struct, info, &full);
 }

@@ -5,11 +5,15 @@
  * history[0..used) are the session's tokens, of which [0..evaluated) have their K and V in the
  * cache. A token that was just sampled is not evaluated yet; the device holds its row and embedding
  * while `row_ready`, else the host sends it with the next prompt rows.
+ *
+ * Whatever goes wrong or is cancelled leaves history[0..evaluated) in the cache; what is missing to
+ * go on (`logits_ready`, `row_ready`) is made again by the next call that needs it.
  */
 #ifndef UNPU_SESSION_H
 #define UNPU_SESSION_H
 
 #include "runtime/core.h"
+#include "runtime/params.h"
 #include "runtime/plan/compile.h"
 
 #define UNPU_SESSION_SLOT	0u	/* one sequence a session today */
@@ -26,11 +30,25 @@ struct unpu_area {
 	uint8_t *ptr;
 };
 
+/* Text on its way to the callback: whole characters that may be the beginning of a stop string. */
+struct unpu_text {
+	struct unpu_utf8_stream utf8;
+	char *bytes;
+	size_t held, room;
+	bool begins;	/* SentencePiece: the space before the first word is no text */
+};
+
 struct unpu_session {
 	struct unpu_model *model;
 	struct unpu_device *dev;
-	uint32_t context, batch, flags;
-	uint64_t seed;
+	uint32_t context, batch;
+	enum unpu_kv kv_type;
+	/* What the caller set; bias and stop point to the copies below. */
+	struct unpu_session_params set;
+	struct unpu_logit_bias bias[UNPU_MAX_BIAS];
+	const char *stop[UNPU_MAX_STOP];
+	char stop_text[UNPU_MAX_STOP][UNPU_MAX_STOP_LENGTH + 1];
+	size_t stop_length[UNPU_MAX_STOP];
 	struct unpu_work work;
 	struct unpu_compiler compiler;
 	struct unpu_area window, scratch, kv;
@@ -43,10 +61,13 @@ struct unpu_session {
 	uint32_t used, evaluated;
 	bool logits_ready;	/* of the last token, in work.logits[0] */
 	bool row_ready;		/* the device holds the last token's row and embedding */
+	/* Not 0: the call that runs, or the next one, ends. The stop word only brings it to the
+	 * device: one that is found without this is passed over. */
+	atomic_uint cancel;
+	struct unpu_text text;
+	uint64_t rows;		/* that went through the layers for the host */
 	uint64_t prompt_tokens, prompt_ns, generated_tokens, generate_ns;
 };
-
-uint64_t unpu_now_ns(void);
 
 static inline volatile struct unpu_state_header *unpu_session_state(struct unpu_session *s)
 {
@@ -76,19 +97,58 @@ int unpu_session_buffers(struct unpu_session *s);
 /* Makes the program on first use. */
 int unpu_session_program(struct unpu_session *s, int which);
 
-/* ---- evaluate.c ---- */
+/* ---- job.c ---- */
 
+uint64_t unpu_now_ns(void);
 /* Run a program of the device, wait for it and judge how it went; -EIO was said. */
 int unpu_session_run_id(struct unpu_session *s, uint32_t program_id, uint32_t repeat);
 /* The same for UNPU_PROGRAM_*. */
 int unpu_session_run(struct unpu_session *s, int which, uint32_t repeat);
-/* Evaluate all of history that is not yet; the last token's logits are ready afterwards. */
-int unpu_session_evaluate(struct unpu_session *s);
+/* Takes a cancel that came; true: the call must end. */
+bool unpu_session_cancelled(struct unpu_session *s);
+/* Before a job that the stop word may cut: clears it. -ECANCELED: there must be no job. */
+int unpu_session_begin(struct unpu_session *s);
+/* The job may not have run to its end: nothing it wrote counts but tokens it sampled. */
+bool unpu_session_cut(struct unpu_session *s);
+/* For this or another reason the device did not go on after what it sampled. */
+bool unpu_session_stopped(struct unpu_session *s);
+
+/* ---- evaluate.c ---- */
+
+/*
+ * Evaluate all of history that is not yet; the last token's logits are ready afterwards. report: to
+ * the caller's progress function. -ECANCELED, -EIO, -ENOMEM.
+ */
+int unpu_session_evaluate(struct unpu_session *s, bool report);
+/* After a call that runs tokens and began at start_ns, when s->rows was `rows`. */
+void unpu_session_count(struct unpu_session *s, uint64_t start_ns, uint64_t rows);
+
+/* ---- history.c ---- */
+
+/* -EINVAL or -ENOSPC unless the context holds `used` tokens and these. */
+int unpu_session_check(struct unpu_session *s, uint32_t used, const uint32_t *ids, size_t count);
+/* The first `used` of the tokens are left; text that waits stays. */
+void unpu_session_shorten(struct unpu_session *s, uint32_t used);
+
+/* ---- stream.c ---- */
+
+/* A generation begins: is the next word the text's first? */
+void unpu_text_begin(struct unpu_session *s);
+/*
+ * The text of a token joins what is held; the first *certain bytes of s->text.bytes may be given
+ * then. 0, UNPU_REASON_STOP (what is held behind them is not text) or -errno.
+ */
+int unpu_text_push(struct unpu_session *s, uint32_t id, size_t *certain);
+void unpu_text_given(struct unpu_session *s, size_t length);
+/* What is held is dropped: the session's tokens changed. */
+void unpu_text_drop(struct unpu_session *s);
 
 /* ---- sampler.c ---- */
 
-int unpu_check_size(const struct unpu_log *log, size_t size, size_t want);
-int unpu_sampler_check(const struct unpu_log *log, const struct unpu_session_params *p);
+/* The caller's params as this library has them, all but their context, kv and batch checked. */
+int unpu_sampler_read(const struct unpu_model *m, const struct unpu_session_params *from,
+		      struct unpu_session_params *p);
+/* Checked params become the session's: copied, and written where the device reads them. */
 void unpu_sampler_write(struct unpu_session *s, const struct unpu_session_params *p);
 
 #endif

@@ -537,6 +537,7 @@ static void the_stream_is_the_text(void **state)
 		assert_int_equal(unpu_session_prompt(session, prompt, 2), 0);
 		assert_int_equal(unpu_session_generate(session, 100, collect, &c),
 				 UNPU_REASON_LENGTH);
+		unpu_session_flush(session, collect, &c);
 		for (uint32_t i = 0; i < c.count; i++) {
 			padded += c.ids[i] >= 400;
 			large += c.ids[i] == 390;
@@ -637,8 +638,8 @@ static void bad_settings_are_named(void **state)
 		{ "min-p", { .top_p = 1, .min_p = -0.5f, .repeat_penalty = 1 } },
 		{ "repeat", { .top_p = 1, .repeat_penalty = 0 } },
 		{ "flags", { .top_p = 1, .repeat_penalty = 1, .flags = 2 } },
-		{ "KV", { .top_p = 1, .repeat_penalty = 1, .kv = UNPU_KV_F32 + 1 } },
-		{ "version", { .size = 8 } },
+		{ "KV", { .top_p = 1, .repeat_penalty = 1, .kv = UNPU_KV_INT8 + 1 } },
+		{ "size", { .size = 8 } },
 	};
 	struct subject s;
 

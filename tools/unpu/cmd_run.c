@@ -140,6 +140,7 @@ static int generate(struct run *run)
 		return fail_library(err, run->settings->model);
 	interrupt_handle_softly(true);
 	run->reason = unpu_session_generate(run->session, run->settings->count, on_token, run);
+	unpu_session_flush(run->session, on_token, run);
 	out_text("\n");
 	out_flush();
 	if (run->reason < 0)

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* Jobs of a session: run, judged, cancelled. */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "runtime/session/session.h"
+
+uint64_t unpu_now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static int check_job(struct unpu_session *s, uint64_t seqno)
+{
+	struct drm_unpu_ctx_query query = { .ctx_id = s->ctx_id };
+	uint32_t fault = unpu_session_state(s)->fault;
+	int ret = s->dev->ops->ctx_query(s->dev, &query);
+
+	if (ret || query.failed_seqno >= seqno || query.state != DRM_UNPU_CTX_OK)
+		return unpu_fail(&s->model->log, -EIO, "%s failed: %s", s->dev->id,
+				 strerror(ret ? -ret : -query.failed_errno));
+	if (fault & UNPU_STATE_FAULT_VALUE)
+		return unpu_fail(&s->model->log, -EIO,
+				 "the model gives logits that are not finite numbers");
+	if (fault)
+		return unpu_fail(&s->model->log, -EIO, "%s met a word out of range in the session",
+				 s->dev->id);
+	return 0;
+}
+
+int unpu_session_run_id(struct unpu_session *s, uint32_t program_id, uint32_t repeat)
+{
+	struct drm_unpu_run run = { .program_id = program_id, .repeat = repeat };
+	struct drm_unpu_sync sync = { .handle = s->syncobj, .flags = DRM_UNPU_SYNC_SIGNAL };
+	struct drm_unpu_submit submit = {
+		.ctx_id = s->ctx_id,
+		.runs = { sizeof(run), 1, (uintptr_t)&run },
+		.syncs = { sizeof(sync), 1, (uintptr_t)&sync },
+	};
+	int ret = s->dev->ops->submit(s->dev, &submit);
+
+	ret = ret ? ret : s->dev->ops->syncobj_wait(s->dev, s->syncobj, 0, UINT64_MAX);
+	if (ret == -EBUSY || ret == -ETIME)
+		return unpu_fail(&s->model->log, -EIO, "%s does not run: %s", s->dev->id,
+				 strerror(-ret));
+	if (ret)
+		return ret == -ENOMEM ? ret : -EIO;
+	return check_job(s, submit.seqno);
+}
+
+int unpu_session_run(struct unpu_session *s, int which, uint32_t repeat)
+{
+	int ret = unpu_session_program(s, which);
+
+	if (ret)
+		return ret == -ENOMEM ? ret : -EIO;
+	return unpu_session_run_id(s, s->programs[which], repeat);
+}
+
+/* ---- cancelling --------------------------------------------------------------------------- */
+
+static uint32_t *stop_word(struct unpu_session *s)
+{
+	return (uint32_t *)&unpu_session_state(s)->stop;
+}
+
+bool unpu_session_cancelled(struct unpu_session *s)
+{
+	return atomic_load(&s->cancel) && atomic_exchange(&s->cancel, 0);
+}
+
+/*
+ * The word is cleared before the flag is looked at, and unpu_session_cancel() writes them the other
+ * way round: a cancel that the look misses writes the word after it was cleared, so the job sees it.
+ */
+int unpu_session_begin(struct unpu_session *s)
+{
+	__atomic_store_n(stop_word(s), 0, __ATOMIC_SEQ_CST);
+	return unpu_session_cancelled(s) ? -ECANCELED : 0;
+}
+
+bool unpu_session_cut(struct unpu_session *s)
+{
+	return __atomic_load_n(stop_word(s), __ATOMIC_SEQ_CST) == UNPU_STOP_CANCEL;
+}
+
+bool unpu_session_stopped(struct unpu_session *s)
+{
+	return __atomic_load_n(stop_word(s), __ATOMIC_SEQ_CST) != 0;
+}
+
+void unpu_session_cancel(struct unpu_session *s)
+{
+	atomic_store(&s->cancel, 1);
+	__atomic_store_n(stop_word(s), UNPU_STOP_CANCEL, __ATOMIC_SEQ_CST);
+}
+
+void unpu_session_uncancel(struct unpu_session *s)
+{
+	atomic_store(&s->cancel, 0);
+}
