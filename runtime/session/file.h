@@ -102,10 +102,11 @@ struct unpu_session_file {
 
 /*
  * All before the KV cache. Counts, lengths and tokens are checked, what the settings say is not: a
- * session takes them as it takes any caller's. -EINVAL: no session file, or a damaged one; -ENOSPC:
- * more than max_tokens tokens; the log says what. Ends with unpu_session_file_finish() on error too.
+ * session takes them as it takes any caller's. -EINVAL: no session file, or a damaged one, or a
+ * token outside the vocabulary; -ENOSPC: more than max_tokens tokens; the log says what. Ends with
+ * unpu_session_file_finish() on error too.
  */
-int unpu_session_file_read(struct unpu_session_file *file, struct unpu_file *f,
+int unpu_session_file_read(struct unpu_session_file *file, struct unpu_file *f, uint32_t vocab,
 			   uint32_t max_tokens, const struct unpu_log *log);
 void unpu_session_file_finish(struct unpu_session_file *file);
 

@@ -113,16 +113,19 @@ static void set_params(struct unpu_session_file *file)
 	};
 }
 
-static int check_tokens(const struct unpu_session_file *file, const struct unpu_log *log)
+static int check_tokens(const struct unpu_session_file *file, uint32_t vocab,
+			const struct unpu_log *log)
 {
+	if (file->head.vocab < vocab)
+		vocab = file->head.vocab;
 	for (uint32_t i = 0; i < file->head.num_tokens; i++)
-		if (file->tokens[i] >= file->head.vocab)
+		if (file->tokens[i] >= vocab)
 			return unpu_fail(log, -EINVAL, "token %u is outside the vocabulary of %u",
-					 file->tokens[i], file->head.vocab);
+					 file->tokens[i], vocab);
 	return 0;
 }
 
-int unpu_session_file_read(struct unpu_session_file *file, struct unpu_file *f,
+int unpu_session_file_read(struct unpu_session_file *file, struct unpu_file *f, uint32_t vocab,
 			   uint32_t max_tokens, const struct unpu_log *log)
 {
 	const struct unpu_session_head *head = &file->head;
@@ -147,7 +150,7 @@ int unpu_session_file_read(struct unpu_session_file *file, struct unpu_file *f,
 	if (ret)
 		return fail_read(log, ret);
 	set_params(file);
-	return check_tokens(file, log);
+	return check_tokens(file, vocab, log);
 }
 
 void unpu_session_file_finish(struct unpu_session_file *file)
@@ -245,7 +248,7 @@ int unpu_session_file_parse(const void *data, size_t size, const struct unpu_log
 	unpu_file_init(f, -1);
 	f->data = data;
 	f->data_left = size;
-	ret = unpu_session_file_read(file, f, MAX_TOKENS, log);
+	ret = unpu_session_file_read(file, f, UINT32_MAX, MAX_TOKENS, log);
 	if (!ret && file->head.flags & UNPU_FILE_KV)
 		ret = parse_kv(&file->head, f);
 	unpu_session_file_finish(file);
