@@ -25,4 +25,7 @@ struct unpu_model {
 	char **tensor_names;		/* likewise, one a tensor */
 };
 
+/* The name of the file's chat form; NULL: none that is known. */
+const char *unpu_model_chat_form(const struct unpu_model *m);
+
 #endif

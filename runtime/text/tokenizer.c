@@ -231,6 +231,31 @@ bool unpu_tokenizer_space_prefix(const struct unpu_tokenizer *tok)
 	return tok->space_prefix;
 }
 
+static bool find_text(const struct unpu_tokenizer *tok, uint32_t id, uint32_t *out,
+		      struct unpu_str *text)
+{
+	if (id == UNPU_NO_TOKEN)
+		return false;
+	*out = id;
+	*text = unpu_vocab_text(&tok->vocab, id);
+	return true;
+}
+
+bool unpu_tokenizer_bos(const struct unpu_tokenizer *tok, uint32_t *id, struct unpu_str *text)
+{
+	return find_text(tok, tok->bos, id, text);
+}
+
+bool unpu_tokenizer_eos(const struct unpu_tokenizer *tok, uint32_t *id, struct unpu_str *text)
+{
+	return find_text(tok, tok->eos, id, text);
+}
+
+bool unpu_tokenizer_adds_bos(const struct unpu_tokenizer *tok)
+{
+	return tok->add_bos;
+}
+
 uint32_t unpu_tokenizer_eog(const struct unpu_tokenizer *tok, uint32_t *ids, uint32_t max)
 {
 	uint32_t i;
@@ -256,6 +281,8 @@ struct encode {
 	const struct unpu_tokenizer *tok;
 	struct unpu_merge_work work;
 	struct unpu_ids out;
+	const struct unpu_span *spans;	/* those that are not passed */
+	size_t num_spans;
 	bool after_special;	/* or at the start: where SentencePiece puts its space */
 };
 
@@ -279,47 +306,119 @@ static int encode_plain(struct encode *e, const char *text, size_t length)
 	return unpu_spm_encode(&tok->spm, &e->work, text, length, prefix, &e->out);
 }
 
-/* Special tokens are cut out of the text first, the longest one where several begin. */
-static int encode_text(struct encode *e, const char *text, size_t length, bool all)
+/*
+ * The longest special token at text[i]. Those that the user defined are part of the text's language
+ * and count everywhere; the others count where a span of them reaches to.
+ */
+static uint32_t special_at(const struct unpu_vocab *vocab, const char *text, size_t length,
+			   size_t span)
+{
+	uint32_t defined = UNPU_NO_TOKEN, any = UNPU_NO_TOKEN;
+
+	if (vocab->num_user_defined)
+		defined = unpu_vocab_special_at(vocab, text, length, false);
+	if (span && vocab->num_special)
+		any = unpu_vocab_special_at(vocab, text, span, true);
+	if (any == UNPU_NO_TOKEN || defined == UNPU_NO_TOKEN)
+		return any == UNPU_NO_TOKEN ? defined : any;
+	return vocab->tokens[defined].length > vocab->tokens[any].length ? defined : any;
+}
+
+/* Special tokens are cut out of text[at, end), which holds no span that is a token, first. */
+static int encode_text(struct encode *e, const char *text, size_t at, size_t end)
 {
 	const struct unpu_vocab *vocab = &e->tok->vocab;
-	size_t start = 0, i = 0;
+	size_t start = at, reach;
 	uint32_t id;
 	int err;
 
-	if (!(all ? vocab->num_special : vocab->num_user_defined))
-		return encode_plain(e, text, length);
-	while (i < length) {
-		id = unpu_vocab_special_at(vocab, text + i, length - i, all);
+	while (at < end) {
+		while (e->num_spans && e->spans->at + e->spans->length <= at) {
+			e->spans++;
+			e->num_spans--;
+		}
+		if (!vocab->num_special ||
+		    (!vocab->num_user_defined && (!e->num_spans || e->spans->at >= end)))
+			break;
+		reach = e->num_spans && e->spans->at <= at ?
+			e->spans->at + e->spans->length - at : 0;
+		id = special_at(vocab, text + at, end - at, reach);
 		if (id == UNPU_NO_TOKEN) {
-			i++;
+			at++;
 			continue;
 		}
-		err = encode_plain(e, text + start, i - start);
+		err = encode_plain(e, text + start, at - start);
 		if (err)
 			return err;
 		unpu_ids_add(&e->out, id);
 		e->after_special = true;
-		i += vocab->tokens[id].length;
-		start = i;
+		at += vocab->tokens[id].length;
+		start = at;
 	}
-	return encode_plain(e, text + start, length - start);
+	return encode_plain(e, text + start, end - start);
+}
+
+static int encode_spans(struct encode *e, const char *text, size_t length)
+{
+	const struct unpu_span *span = e->spans, *last = e->spans + e->num_spans;
+	size_t at = 0;
+	int err;
+
+	for (; span < last; span++) {
+		if (span->token == UNPU_SPAN_PARSE)
+			continue;
+		e->num_spans = (size_t)(span - e->spans);
+		err = encode_text(e, text, at, span->at);
+		if (err)
+			return err;
+		unpu_ids_add(&e->out, span->token);
+		e->after_special = true;
+		at = span->at + span->length;
+		e->spans = span + 1;
+	}
+	e->num_spans = (size_t)(last - e->spans);
+	return encode_text(e, text, at, length);
+}
+
+static int64_t encode_all(struct encode *e, const char *text, size_t length)
+{
+	int err = encode_spans(e, text, length);
+
+	unpu_merge_work_finish(&e->work);
+	if (err)
+		return unpu_fail(&e->tok->log, err, "tokenizing %zu bytes: %s",
+				 length, err == -EFBIG ? "too many at once" : "no memory");
+	return e->out.num;
+}
+
+int64_t unpu_tokenizer_encode_spans(const struct unpu_tokenizer *tok, const char *text,
+				    size_t length, const struct unpu_span *spans, size_t num_spans,
+				    bool begins, uint32_t *ids, size_t max)
+{
+	struct encode e = {
+		.tok = tok, .out = { .ids = ids, .max = max }, .after_special = begins,
+		.spans = spans, .num_spans = num_spans,
+	};
+
+	return encode_all(&e, text, length);
 }
 
 int64_t unpu_tokenizer_encode(const struct unpu_tokenizer *tok, const char *text, size_t length,
 			      uint32_t flags, uint32_t *ids, size_t max)
 {
-	struct encode e = { .tok = tok, .out = { .ids = ids, .max = max }, .after_special = true };
+	const struct unpu_span whole = { .length = length, .token = UNPU_SPAN_PARSE };
+	struct encode e = {
+		.tok = tok, .out = { .ids = ids, .max = max }, .after_special = true,
+		.spans = &whole, .num_spans = flags & UNPU_TOKENIZE_PARSE_SPECIAL ? 1 : 0,
+	};
 	bool add = flags & UNPU_TOKENIZE_ADD_SPECIAL;
-	int err;
+	int64_t num;
 
 	if (add && tok->add_bos && tok->bos != UNPU_NO_TOKEN)
 		unpu_ids_add(&e.out, tok->bos);
-	err = encode_text(&e, text, length, flags & UNPU_TOKENIZE_PARSE_SPECIAL);
-	unpu_merge_work_finish(&e.work);
-	if (err)
-		return unpu_fail(&tok->log, err, "tokenizing %zu bytes: %s",
-				 length, err == -EFBIG ? "too many at once" : "no memory");
+	num = encode_all(&e, text, length);
+	if (num < 0)
+		return num;
 	if (add && tok->add_eos && tok->eos != UNPU_NO_TOKEN)
 		unpu_ids_add(&e.out, tok->eos);
 	return e.out.num;

@@ -21,6 +21,29 @@ int64_t unpu_tokenizer_encode(const struct unpu_tokenizer *tok, const char *text
 int64_t unpu_tokenizer_decode(const struct unpu_tokenizer *tok, const uint32_t *ids, size_t count,
 			      char *text, size_t max);
 
+/* A stretch of a text: special tokens in it count, or it is as a whole the one that is named. */
+struct unpu_span {
+	size_t at, length;	/* length may be 0 for a token */
+	uint32_t token;		/* or UNPU_SPAN_PARSE */
+};
+#define UNPU_SPAN_PARSE	UINT32_MAX
+
+/*
+ * Text whose special tokens count within spans only, which are in order and do not overlap. What
+ * lies between special tokens is tokenized as one, be it inside or outside of spans. begins: the
+ * text stands at a beginning or after a special token (where SentencePiece puts its space), else
+ * it goes on from other text.
+ */
+int64_t unpu_tokenizer_encode_spans(const struct unpu_tokenizer *tok, const char *text,
+				    size_t length, const struct unpu_span *spans, size_t num_spans,
+				    bool begins, uint32_t *ids, size_t max);
+
+/* The tokens that begin and end a text, if there are such. */
+bool unpu_tokenizer_bos(const struct unpu_tokenizer *tok, uint32_t *id, struct unpu_str *text);
+bool unpu_tokenizer_eos(const struct unpu_tokenizer *tok, uint32_t *id, struct unpu_str *text);
+/* Texts begin with BOS unless somebody else puts it there. */
+bool unpu_tokenizer_adds_bos(const struct unpu_tokenizer *tok);
+
 /* The bytes of one token, decoded; control tokens give none. At most max are written; returns how
  * many there are. SentencePiece: the leading space of the first token of a text is the caller's to
  * drop (unpu_tokenizer_space_prefix). -EINVAL: no such id. */
