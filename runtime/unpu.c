@@ -65,6 +65,7 @@ static void fill_info(const struct unpu_model *m, struct unpu_model_info *info)
 	info->vocab = m->tok ? unpu_tokenizer_vocab(m->tok) : 0;
 	info->device = "none";
 	info->device_name = "none";
+	info->chat_template = unpu_model_chat_form(m);
 	if (!m->arch)
 		return;
 	info->vocab = m->arch->hp.vocab;
