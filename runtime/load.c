@@ -69,6 +69,8 @@ static int pack_weights(struct unpu_model *m, const struct unpu_model_params *pa
 		.class_f32 = params->flags & UNPU_MODEL_CLASS_F32,
 		.mapping = m->map,
 		.mapping_bytes = m->map_bytes,
+		.progress = params->progress,
+		.progress_arg = params->progress_arg,
 	};
 
 	return unpu_weights_create(m->dev, m->arch, &pack, &m->log, &m->weights);

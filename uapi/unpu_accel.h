@@ -52,7 +52,8 @@ extern "C" {
  *
  * Before each repeat of a program that names a stop word the device reads that word, and when it is
  * not 0 skips what is left of the job, which then ends with success. Shaders set the word at the
- * end of a text; the CPU may set it at any time.
+ * end of a text; the CPU may set it at any time. A device may look for a word that the CPU has set
+ * more often and then skip the rest of a repeat, too: who sets it counts on none of its results.
  *
  * A job hangs when a repeat takes longer than its context's timeout, or the job longer than the
  * smaller of repeats x timeout and max_job_time_ns, from when it reaches the device. It ends with

@@ -44,6 +44,7 @@ struct packer {
 	uint64_t vector_bytes;	/* used of it; the first round only counts */
 	uint32_t vector_bank;
 	uint64_t vectors_at;	/* where they begin in it */
+	uint64_t done, total;	/* bytes of matrices */
 };
 
 static uint64_t tensor_rows(const struct unpu_tensor *t)
@@ -407,7 +408,16 @@ static void drop_rows(const struct packer *p, const struct source *s, uint32_t r
 	}
 }
 
-static void pack_entry(const struct packer *p, const struct entry *e)
+static int report(struct packer *p, uint64_t bytes)
+{
+	const struct unpu_pack_params *params = p->params;
+
+	p->done += bytes;
+	return params->progress && params->progress(params->progress_arg, p->done, p->total) ?
+	       -ECANCELED : 0;
+}
+
+static int pack_entry(struct packer *p, const struct entry *e)
 {
 	const struct source *s = &e->source;
 	const struct unpu_weight *w = e->weight;
@@ -419,10 +429,11 @@ static void pack_entry(const struct packer *p, const struct entry *e)
 	uint8_t *scales = p->bank_ptr[e->bank] + w->scales.offset;
 	struct drop_state state;
 	uint64_t fresh = 0;
+	int ret = 0;
 
 	for (uint32_t i = 0; i < s->count; i++)
 		state.done[i] = s->tensor[i]->data;
-	for (uint32_t r = 0; r < rows; r += panel) {
+	for (uint32_t r = 0; r < rows && !ret; r += panel) {
 		struct unpu_pack_row src[UNPU_PANEL_MAX];
 
 		for (uint32_t i = 0; i < panel; i++)
@@ -430,13 +441,15 @@ static void pack_entry(const struct packer *p, const struct entry *e)
 		unpu_pack_panel(w->layout, src, s->k, quants, scales);
 		quants += quant_step;
 		scales += scale_step;
-		fresh += quant_step;
+		fresh += quant_step + scale_step;
 		if (fresh >= DROP_BYTES) {
 			drop_rows(p, s, r + panel, &state);
+			ret = report(p, fresh);
 			fresh = 0;
 		}
 	}
 	drop_rows(p, s, rows, &state);
+	return ret || !fresh ? ret : report(p, fresh);
 }
 
 static int create_bank(struct packer *p, uint32_t i)
@@ -583,9 +596,12 @@ static int pack_all(struct packer *p)
 	p->vectors = (float *)(void *)(p->bank_ptr[p->vector_bank] + p->vectors_at);
 	build_vectors(p);
 	for (uint32_t i = 0; i < p->num_entries; i++)
-		pack_entry(p, &p->entries[i]);
-	finish_ranges(p);
-	return 0;
+		p->total += p->entries[i].weight->quants.bytes + p->entries[i].weight->scales.bytes;
+	for (uint32_t i = 0; i < p->num_entries && !ret; i++)
+		ret = pack_entry(p, &p->entries[i]);
+	if (!ret)
+		finish_ranges(p);
+	return ret;
 }
 
 int unpu_weights_create(struct unpu_device *dev, const struct unpu_arch *arch,

@@ -65,9 +65,12 @@ struct unpu_pack_params {
 	 */
 	const void *mapping;
 	uint64_t mapping_bytes;
+	unpu_progress_fn *progress;	/* in bytes of packed matrices; may be NULL */
+	void *progress_arg;
 };
 
-/* -E2BIG: a matrix above the device's limits, -ENOTSUP: no layout for its type, -ENOMEM, -ENOSPC */
+/* -E2BIG: a matrix above the device's limits, -ENOTSUP: no layout for its type, -ECANCELED, -ENOMEM,
+ * -ENOSPC */
 int unpu_weights_create(struct unpu_device *dev, const struct unpu_arch *arch,
 			const struct unpu_pack_params *params, const struct unpu_log *log,
 			struct unpu_weights **weights);

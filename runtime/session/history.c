@@ -36,7 +36,8 @@ int unpu_session_rollback(struct unpu_session *s, uint32_t count)
 {
 	if (count > s->used)
 		return unpu_fail(&s->model->log, -EINVAL,
-				 "the session has %u tokens, not the %u to be kept", s->used, count);
+				 "the session has %u tokens, not the %u to be kept", s->used,
+				 count);
 	if (count < s->used) {
 		unpu_session_shorten(s, count);
 		unpu_text_drop(s);
@@ -66,7 +67,7 @@ static uint32_t common_prefix(struct unpu_session *s, const uint32_t *ids, size_
 	return n;
 }
 
-/* ids, of which the first `kept` are there, become the tokens; their last one's logits are ready. */
+/* ids, of which the first `kept` are there, become the tokens; the last one's logits are ready. */
 static int put_tokens(struct unpu_session *s, uint32_t kept, const uint32_t *ids, uint32_t count)
 {
 	uint32_t *history = unpu_session_history(s);

@@ -37,8 +37,10 @@ struct cpu_run {
 	struct cpu_engine *engine;
 	const struct cpu_program *program;
 	const atomic_uint *cancel;
+	const _Atomic uint32_t *stop;	/* NULL: none */
 	uint32_t index;		/* of the dispatch at hand */
 	int staged;
+	int over;		/* the dispatch at hand is not run, nor what follows */
 	int err;
 	struct unpu_view view;
 };
@@ -236,10 +238,13 @@ static void cpu_begin(struct cpu_run *run)
 {
 	const struct cpu_call *call = &run->program->calls[run->index];
 
-	if (run->cancel && atomic_load_explicit(run->cancel, memory_order_relaxed)) {
+	if (run->cancel && atomic_load_explicit(run->cancel, memory_order_relaxed))
 		run->err = -ECANCELED;
+	/* A prompt's rows take a slow board seconds: too long for one who wants it to end. */
+	run->over = run->err || (run->stop && atomic_load_explicit(run->stop, memory_order_relaxed)
+					      == UNPU_STOP_CANCEL);
+	if (run->over)
 		return;
-	}
 	if (call->state)
 		unpu_view_read(&run->view, call->state, &call->bounds);
 	run->staged = call->twin->staged &&
@@ -277,7 +282,7 @@ static void cpu_worker(void *arg, uint32_t worker)
 {
 	struct cpu_run *run = arg;
 
-	for (uint32_t i = 0; !run->err;) {
+	for (uint32_t i = 0; !run->over;) {
 		cpu_call_run(run, i, worker);
 		if (++i == run->program->num_calls)
 			return;		/* the pool's own barrier ends the last dispatch */
@@ -295,11 +300,13 @@ static int cpu_run(struct unpu_engine *base, struct unpu_program *program,
 	run->engine = e;
 	run->program = program->priv;
 	run->cancel = cancel;
+	run->stop = program->stop;
 	run->index = 0;
+	run->over = 0;
 	run->err = 0;
 	if (run->program->num_calls)
 		cpu_begin(run);
-	if (run->program->num_calls && !run->err)
+	if (run->program->num_calls && !run->over)
 		unpu_pool_run(e->pool, cpu_worker, run);
 	return run->err;
 }
