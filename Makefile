@@ -198,8 +198,8 @@ $(O)/%.o: %.c $(O)/config.mk
 # A removed source must leave its archive: the list of objects is a prerequisite.
 $(O)/%.list: FORCE
 	@mkdir -p $(@D); echo '$(objects)' | cmp -s - $@ || echo '$(objects)' >$@
-$(lib).list: objects = $(call obj,$(lib_src))
-$(testlib).list: objects = $(call obj,$(testlib_src))
+$(lib).list: objects = $(lib_src:.c=.o)
+$(testlib).list: objects = $(testlib_src:.c=.o)
 
 $(lib): $(call obj,$(lib_src)) $(lib).list
 $(testlib): $(call obj,$(testlib_src)) $(testlib).list
