@@ -11,8 +11,16 @@ static double cache_at(const struct shader *sh, size_t at)
 {
 	const struct unpu_attn_spec *s = sh->spec;
 
+	const uint8_t *kv = sh->bufs[UNPU_ATTN_KV].data;
+	size_t n = 2ul * s->kv_heads * s->slots * s->cells * s->head_dim;
+
+	if (s->kv_type == DRM_UNPU_KV_INT8)
+		return (double)((const int8_t *)kv)[at] *
+		       (double)unpu_f16_float(((const uint16_t *)(kv + n))
+					      [at / s->head_dim * unpu_kv_scales(s->head_dim) +
+					       at % s->head_dim / 32]);
 	if (s->kv_type == DRM_UNPU_KV_F16)
-		return (double)unpu_f16_float(((uint16_t *)sh->bufs[UNPU_ATTN_KV].data)[at]);
+		return (double)unpu_f16_float(((const uint16_t *)kv)[at]);
 	return (double)shader_floats(sh, UNPU_ATTN_KV)[at];
 }
 
@@ -69,23 +77,29 @@ static void compare_chunk(const struct shader *sh, uint32_t i, uint32_t h, uint3
 static void fill_cache(const struct shader *sh)
 {
 	const struct unpu_attn_spec *s = sh->spec;
-	size_t n = 2ul * s->kv_heads * s->slots * s->cells * s->head_dim;
+	size_t cells = 2ul * s->kv_heads * s->slots * s->cells, n = cells * s->head_dim;
+	uint8_t *kv = sh->bufs[UNPU_ATTN_KV].data;
 
+	for (size_t i = 0; s->kv_type == DRM_UNPU_KV_INT8 &&
+	     i < cells * unpu_kv_scales(s->head_dim); i++)
+		((uint16_t *)(kv + n))[i] = unpu_float_f16(check_uniform(0, 2.0f / 127));
 	for (size_t i = 0; i < n; i++) {
 		float v = check_uniform(-2, 2);
 
-		if (s->kv_type == DRM_UNPU_KV_F16)
-			((uint16_t *)sh->bufs[UNPU_ATTN_KV].data)[i] = unpu_float_f16(v);
+		if (s->kv_type == DRM_UNPU_KV_INT8)
+			((int8_t *)kv)[i] = (int8_t)((int)check_below(255) - 127);
+		else if (s->kv_type == DRM_UNPU_KV_F16)
+			((uint16_t *)kv)[i] = unpu_float_f16(v);
 		else
 			shader_floats(sh, UNPU_ATTN_KV)[i] = v;
 	}
 }
 
-static void check_attn_chunks(const struct check_level *level, uint32_t kv_type)
+static void check_attn_chunks(const struct check_level *level, uint32_t kv_type, const char *name)
 {
 	static const uint32_t dims[] = { 8, 16, 24, 64, 128 };
 
-	if (!check_begin(level, 1, "shader_attn_%s", kv_type ? "f16" : "f32"))
+	if (!check_begin(level, 1, "shader_attn_%s", name))
 		return;
 	for (int n = 0; n < 6 && check_going_on(); n++) {
 		struct unpu_attn_spec s = {
@@ -113,8 +127,9 @@ static void check_attn_chunks(const struct check_level *level, uint32_t kv_type)
 
 void check_shader_attn(const struct check_level *level)
 {
-	check_attn_chunks(level, DRM_UNPU_KV_F32);
-	check_attn_chunks(level, DRM_UNPU_KV_F16);
+	check_attn_chunks(level, DRM_UNPU_KV_F32, "f32");
+	check_attn_chunks(level, DRM_UNPU_KV_F16, "f16");
+	check_attn_chunks(level, DRM_UNPU_KV_INT8, "int8");
 }
 
 /* ---- attn_out ----------------------------------------------------------------------------- */

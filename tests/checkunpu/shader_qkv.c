@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/checkunpu/shader.h"
 
 #define SLOTS	3u
+#define MAX_DIM	96u
 
 static uint32_t pick(const uint32_t *list, uint32_t n)
 {
@@ -13,13 +15,13 @@ static uint32_t pick(const uint32_t *list, uint32_t n)
 
 static void make_spec(struct unpu_qkv_spec *s, uint32_t layout, uint32_t numeric)
 {
-	static const uint32_t dims[] = { 8, 16, 24, 40, 64 }, kv[] = { 1, 2, 3 };
+	static const uint32_t dims[] = { 8, 16, 24, 40, 64, 96 }, kv[] = { 1, 2, 3 };
 	const struct unpu_layout_info *info = unpu_layout_info(layout);
 
 	*s = (struct unpu_qkv_spec){
 		.rows = 1 + check_below(6), .slots = SLOTS, .cells = 64 * (1 + check_below(2)),
-		.hidden = 8 + check_below(200), .kv_heads = pick(kv, 3), .head_dim = pick(dims, 5),
-		.layout = layout, .numeric = numeric, .kv_type = check_below(2),
+		.hidden = 8 + check_below(200), .kv_heads = pick(kv, 3), .head_dim = pick(dims, 6),
+		.layout = layout, .numeric = numeric, .kv_type = check_below(3),
 		.norm = check_below(2), .eps = 1e-5f, .rope = check_below(3),
 	};
 	if (info->quantised && !info->packed)
@@ -70,13 +72,44 @@ static void turn(const struct unpu_qkv_spec *s, const float *table, uint32_t pos
 	}
 }
 
+/* What was stored is near the numbers that come of y; the scale past the last block is 0. */
+static void compare_int8(const struct shader *sh, uint32_t i, uint32_t unit, const struct ball *y,
+			 size_t cell)
+{
+	const struct unpu_qkv_spec *s = sh->spec;
+	size_t n = 2ul * s->kv_heads * s->slots * s->cells * s->head_dim;
+	uint32_t d = s->head_dim, blocks = unpu_pad32(d) / 32;
+	const uint8_t *kv = sh->bufs[UNPU_QKV_KV].data;
+	const uint16_t *scales = (const uint16_t *)(kv + n) + cell * unpu_kv_scales(d);
+	struct ball x[MAX_DIM] = { 0 };
+
+	memcpy(x, y, d * sizeof(*x));
+	ball_quantize(DRM_UNPU_CLASS_A8, x, unpu_pad32(d));
+	for (uint32_t j = 0; j < d; j++) {
+		int q = ((const int8_t *)kv)[cell * d + j];
+		float scale = unpu_f16_float(scales[j / 32]);
+
+		/* 127 times the half of a step, were it subnormal; else 2^-11 of the value */
+		x[j].e += (fabs(x[j].v) + x[j].e) * 0x1p-11 + 127 * 0x1p-25;
+		shader_compare("kv", i, unit, (float)q * scale, x[j]);
+		if (q == -128)
+			check_fail("row %u, unit %u: a quant is -128", i, unit);
+	}
+	if (blocks % 2 && scales[blocks])
+		check_fail("row %u, unit %u: the last scale is %#x", i, unit, scales[blocks]);
+}
+
 static void compare_head(const struct shader *sh, uint32_t i, uint32_t unit, const struct ball *y)
 {
 	const struct unpu_qkv_spec *s = sh->spec;
 	const struct unpu_state_row *row = &shader_rows(sh)[i];
-	size_t cell = (((size_t)(unit - s->heads) * s->slots + row->slot) * s->cells +
-		       row->cell) * s->head_dim;
+	size_t cell = ((size_t)(unit - s->heads) * s->slots + row->slot) * s->cells + row->cell;
 
+	if (unit >= s->heads && s->kv_type == DRM_UNPU_KV_INT8) {
+		compare_int8(sh, i, unit, y, cell);
+		return;
+	}
+	cell *= s->head_dim;
 	for (uint32_t j = 0; j < s->head_dim; j++) {
 		if (unit < s->heads)
 			shader_compare("q", i, unit * s->head_dim + j,
@@ -97,7 +130,7 @@ static void compare_row(const struct shader *sh, const double *w, uint32_t i)
 	const struct unpu_qkv_spec *s = sh->spec;
 	uint32_t k = unpu_pad32(s->hidden), d = s->head_dim;
 	const float *x = shader_floats(sh, UNPU_QKV_X) + (size_t)i * k;
-	struct ball in[256], y[64], normed[64];
+	struct ball in[256], y[MAX_DIM], normed[MAX_DIM];
 	struct params p;
 
 	split_params(s, shader_floats(sh, UNPU_QKV_PARAMS), &p);
@@ -128,7 +161,10 @@ static void compare_row(const struct shader *sh, const double *w, uint32_t i)
 static void compare_rest(const struct shader *sh, uint32_t live)
 {
 	const struct unpu_qkv_spec *s = sh->spec;
-	size_t bytes = s->head_dim * (s->kv_type == DRM_UNPU_KV_F16 ? 2u : 4u);
+	size_t bytes = unpu_kv_cell_bytes(s->kv_type, s->head_dim);
+	size_t scale_bytes = unpu_kv_scale_bytes(s->kv_type, s->head_dim);
+	const uint8_t *kv = sh->bufs[UNPU_QKV_KV].data;
+	const uint8_t *scales = kv + 2 * s->kv_heads * s->slots * s->cells * bytes;
 	const struct unpu_state_row *rows = shader_rows(sh);
 
 	for (uint32_t n = 0; n < 2 * s->kv_heads * s->slots * s->cells; n++) {
@@ -136,7 +172,8 @@ static void compare_rest(const struct shader *sh, uint32_t live)
 
 		while (i < live && (rows[i].slot != slot || rows[i].cell != cell))
 			i++;
-		if (i == live && !check_untouched(sh->bufs[UNPU_QKV_KV].data + n * bytes))
+		if (i == live && (!check_untouched(kv + n * bytes) ||
+				  (scale_bytes && !check_untouched(scales + n * scale_bytes))))
 			check_fail("cell %u of slot %u was written", cell, slot);
 	}
 }

@@ -24,6 +24,14 @@ static const struct unpu_qkv_spec qkv = {
 	.rope = UNPU_ROPE_HALVES, .rope_dims = 8, .positions = POSITIONS,
 };
 static const struct unpu_attn_spec attn = { ROWS, SLOTS, CELLS, 4, 2, 8, DRM_UNPU_KV_F16, 1.0f };
+static const struct unpu_qkv_spec qkv_int8 = {
+	.rows = ROWS, .slots = SLOTS, .cells = CELLS, .hidden = HIDDEN, .heads = 4, .kv_heads = 2,
+	.head_dim = 40, .layout = LAYOUT, .kv_type = DRM_UNPU_KV_INT8, .eps = 1e-5f,
+	.rope = UNPU_ROPE_HALVES, .rope_dims = 8, .positions = POSITIONS,
+};
+static const struct unpu_attn_spec attn_int8 = {
+	ROWS, SLOTS, CELLS, 4, 2, 40, DRM_UNPU_KV_INT8, 1.0f
+};
 static const struct unpu_attn_const attn_const = { CELLS / 64 };
 static const struct unpu_attn_out_spec attn_out = {
 	ROWS, SLOTS, CELLS, HIDDEN, 4, 8, LAYOUT, DRM_UNPU_CLASS_F32, 0
@@ -56,6 +64,10 @@ static const struct victim {
 	  { [POSITION] = POSITIONS, [CELL] = CELLS, [SLOT] = SLOTS, [LIVE] = ROWS + 1 } },
 	{ "attn", UNPU_SHADER_ATTN, &attn, &attn_const,
 	  { [CELL] = CELLS, [SLOT] = SLOTS, [LIVE] = ROWS + 1 } },
+	{ "qkv_int8", UNPU_SHADER_QKV, &qkv_int8, NULL,
+	  { [POSITION] = POSITIONS, [CELL] = CELLS, [SLOT] = SLOTS, [LIVE] = ROWS + 1 } },
+	{ "attn_int8", UNPU_SHADER_ATTN, &attn_int8, &attn_const,
+	  { [CELL] = CELLS, [SLOT] = SLOTS, [LIVE] = ROWS + 1 } },
 	{ "attn_out", UNPU_SHADER_ATTN_OUT, &attn_out, NULL,
 	  { [CELL] = CELLS, [LIVE] = ROWS + 1 } },
 	{ "ffn_in", UNPU_SHADER_FFN_IN, &ffn_in, NULL, { [LIVE] = ROWS + 1 } },
@@ -80,7 +92,8 @@ static void fill(struct shader *sh)
 	for (uint32_t i = 0; i < SLOTS; i++)
 		shader_samplers(sh)[i] = (struct unpu_state_sampler){
 			.temperature = 1, .top_k = i ? 5 : 0, .top_p = 0.9f, .min_p = 0.01f,
-			.repeat_penalty = 1.1f, .repeat_last_n = 64,
+			.repeat_penalty = 1.1f, .repeat_last_n = 64, .num_bias = 3 * i,
+			.bias = { { 1, 2 }, { VOCAB, 3 }, { 1, -INFINITY } },
 		};
 }
 
@@ -181,10 +194,11 @@ static void check_sample_inputs(const struct check_level *level)
 			float *const settings[] = {
 				&set->temperature, &set->top_p, &set->min_p, &set->repeat_penalty,
 				&set->frequency_penalty, &set->presence_penalty,
+				&set->bias[0].bias, &set->bias[2].bias,
 			};
 
 			if (check_below(2))
-				*settings[check_below(6)] = check_any_float();
+				*settings[check_below(8)] = check_any_float();
 		}
 		words = (uint32_t *)sh.bufs[binding].data;
 		for (uint32_t i = 0; i < sh.bufs[binding].bytes / 4; i++)

@@ -161,24 +161,37 @@ static double random_of(const struct unpu_state_row *r)
 	return (c[0] >> 8) * 0x1p-24;
 }
 
+/* The logit of one token after its bias, if any, and its penalties. */
+static float changed_logit(const struct unpu_state_row *r, uint32_t token)
+{
+	const struct unpu_state_sampler *s = sampler(r->slot);
+	uint32_t count = 0, back = s->repeat_last_n;
+	float logit = b.logits[r->out][token], bias = 0;
+
+	for (uint32_t i = 0; i < s->num_bias && i < UNPU_STATE_MAX_BIAS; i++)
+		if (s->bias[i].token == token)
+			bias = s->bias[i].bias;
+	logit += bias;
+	for (uint32_t c = r->cell + 1; c-- > 0 && back-- > 0;)
+		count += b.history[r->slot][c] == token;
+	if (!count)
+		return logit;
+	logit = logit > 0 ? logit / s->repeat_penalty : logit * s->repeat_penalty;
+	return logit - (float)count * s->frequency_penalty - s->presence_penalty;
+}
+
 /* The kept candidates in order; returns how many. */
 static uint32_t keep(const struct unpu_state_row *r, struct item *list)
 {
 	const struct unpu_state_sampler *s = sampler(r->slot);
-	uint32_t n = VOCAB, kept = 0;
+	uint32_t n = 0, kept = 0;
 	double total = 0, sum = 0;
 
 	for (uint32_t i = 0; i < VOCAB; i++) {
-		uint32_t count = 0, back = s->repeat_last_n;
-		float logit = b.logits[r->out][i];
+		float logit = changed_logit(r, i);
 
-		for (uint32_t c = r->cell + 1; c-- > 0 && back-- > 0;)
-			count += b.history[r->slot][c] == i;
-		if (count) {
-			logit = logit > 0 ? logit / s->repeat_penalty : logit * s->repeat_penalty;
-			logit = logit - (float)count * s->frequency_penalty - s->presence_penalty;
-		}
-		list[i] = (struct item){ (double)logit, i };
+		if (isfinite(logit))
+			list[n++] = (struct item){ (double)logit, i };
 	}
 	qsort(list, n, sizeof(*list), by_logit);
 	if (s->top_k && s->top_k < n)
@@ -278,12 +291,24 @@ static void test_greedy(void **state)
 	assert_int_equal(token_of(5), 65);
 }
 
+/* Entries alike, entries past the vocabulary, and biases that are no numbers to add. */
+static void random_biases(struct unpu_state_sampler *s)
+{
+	static const float odd[] = { -INFINITY, INFINITY, NAN, 3e38f, -3e38f, 0 };
+
+	s->num_bias = rnd() % 4 ? rnd() % (UNPU_STATE_MAX_BIAS + 1) : 0;
+	for (uint32_t i = 0; i < s->num_bias; i++) {
+		s->bias[i].token = rnd() % (rnd() & 1 ? VOCAB + 9 : 8);
+		s->bias[i].bias = rnd() % 4 ? uniform(-9, 6) : odd[rnd() % 6];
+	}
+}
+
 static void test_draws(void **state)
 {
 	(void)state;
-	for (int n = 0; n < 400; n++) {
+	for (int n = 0; n < 1000; n++) {
 		*sampler(0) = (struct unpu_state_sampler){
-			.temperature = rnd() & 1 ? uniform(0.05f, 3) : 1,
+			.temperature = n % 5 == 4 ? 0 : rnd() & 1 ? uniform(0.05f, 3) : 1,
 			.top_k = rnd() & 1 ? 1 + rnd() % (rnd() & 1 ? 8 : 400) : 0,
 			.top_p = rnd() & 1 ? uniform(0.01f, 1) : 1,
 			.min_p = rnd() & 1 ? uniform(0, 0.3f) : 0,
@@ -293,6 +318,8 @@ static void test_draws(void **state)
 			.presence_penalty = rnd() & 1 ? uniform(-1, 1) : 0,
 			.seed = { rnd(), rnd() },
 		};
+		if (n % 3)
+			random_biases(sampler(0));
 		for (uint32_t i = 0; i < CELLS; i++)
 			b.history[0][i] = rnd() % (rnd() & 1 ? VOCAB : 5);
 		for (uint32_t i = 0; i < VOCAB; i++) {
@@ -413,6 +440,121 @@ static void test_penalties(void **state)
 	b.history[0][9] = VOCAB;
 	token_of(10);
 	assert_int_equal(header()->fault, UNPU_STATE_FAULT_INDEX);
+}
+
+static void put_bias(uint32_t i, uint32_t token, float bias)
+{
+	sampler(0)->bias[i] = (struct unpu_state_bias){ token, bias };
+	sampler(0)->num_bias = i + 1;
+}
+
+static void test_bias(void **state)
+{
+	(void)state;
+	b.logits[0][100] = 8;
+	b.logits[0][200] = 7;
+	b.logits[0][5] = 6.5f;
+	set_maxima();
+	put_bias(0, 100, -1.25f);
+	assert_int_equal(token_of(10), 200);
+	put_bias(1, 5, 1);
+	assert_int_equal(token_of(10), 5);
+	put_bias(2, 5, -INFINITY);	/* the last of two alike */
+	assert_int_equal(token_of(10), 200);
+	put_bias(3, 5, 30);
+	assert_int_equal(token_of(10), 5);
+	put_bias(4, VOCAB, 1000);	/* no token: passed over */
+	put_bias(5, 0xffffffff, 1000);
+	assert_int_equal(token_of(10), 5);
+	put_bias(6, 5, NAN);		/* no number: never drawn */
+	put_bias(7, 100, INFINITY);
+	assert_int_equal(token_of(10), 200);
+	sampler(0)->num_bias = 0;
+	assert_int_equal(token_of(10), 100);
+	assert_int_equal(header()->fault, 0);
+}
+
+/* The bias comes first: it can turn a logit's sign, and with it what the penalty does. */
+static void test_bias_penalised(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < VOCAB; i++)
+		b.logits[0][i] = -20;
+	b.logits[0][100] = 4;
+	b.logits[0][200] = 1.5f;
+	set_maxima();
+	b.history[0][10] = 100;
+	sampler(0)->repeat_penalty = 2;
+	sampler(0)->repeat_last_n = 1;
+	assert_int_equal(token_of(10), 100);	/* 4 / 2 */
+	put_bias(0, 100, -1.2f);
+	assert_int_equal(token_of(10), 200);	/* 2.8 / 2; a penalty before it gave 0.8 */
+	put_bias(1, 200, -7);
+	put_bias(0, 100, -6);
+	sampler(0)->num_bias = 2;
+	assert_int_equal(token_of(10), 100);	/* -2 x 2 */
+	put_bias(0, 100, -7);
+	sampler(0)->num_bias = 2;
+	assert_int_equal(token_of(10), 200);	/* -3 x 2 */
+	put_bias(0, 100, -INFINITY);
+	assert_int_equal(token_of(10), 200);
+	assert_int_equal(header()->fault, 0);
+}
+
+/* What is banned is never drawn, whatever the temperature; with all of them banned nothing can be. */
+static void test_bans(void **state)
+{
+	static const float temperatures[] = { 0, 1000 };
+
+	(void)state;
+	for (uint32_t i = 0; i < VOCAB; i++)
+		b.logits[0][i] = i <= UNPU_STATE_MAX_BIAS ? 3 : -INFINITY;
+	set_maxima();
+	for (uint32_t i = 0; i < UNPU_STATE_MAX_BIAS; i++)
+		put_bias(i, i, -INFINITY);
+	for (int t = 0; t < 2; t++) {
+		sampler(0)->temperature = temperatures[t];
+		for (uint32_t cell = 0; cell < 20; cell++)
+			assert_int_equal(token_of(cell), UNPU_STATE_MAX_BIAS);
+	}
+	assert_int_equal(header()->fault, 0);
+	for (int t = 0; t < 2; t++) {
+		setup(NULL);
+		for (uint32_t i = 0; i < VOCAB; i++)
+			b.logits[0][i] = i < UNPU_STATE_MAX_BIAS ? 3 : -INFINITY;
+		set_maxima();
+		for (uint32_t i = 0; i < UNPU_STATE_MAX_BIAS; i++)
+			put_bias(i, i, t ? INFINITY : -INFINITY);
+		sampler(0)->temperature = temperatures[t];
+		run();
+		assert_int_equal(header()->fault, UNPU_STATE_FAULT_VALUE);
+		assert_int_equal(header()->stop, UNPU_STOP_END);
+		assert_int_equal(header()->rows_live, 0);
+	}
+}
+
+/* A count past the array is a fault, and what lies behind the array is not read as a bias. */
+static void test_bias_count(void **state)
+{
+	static const uint32_t counts[] = { UNPU_STATE_MAX_BIAS + 1, 0x7fffffff, 0xffffffff };
+
+	(void)state;
+	put_bias(UNPU_STATE_MAX_BIAS - 1, 7, 50);
+	for (uint32_t i = 0; i < UNPU_STATE_MAX_BIAS - 1; i++)
+		put_bias(i, 300, -INFINITY);
+	for (int i = 0; i < 3; i++) {
+		/* the next slot's first words, as if they went on */
+		memcpy(sampler(1), &(struct unpu_state_bias){ 9, 1000 },
+		       sizeof(struct unpu_state_bias));
+		sampler(0)->num_bias = counts[i];
+		header()->fault = 0;
+		assert_int_equal(token_of(10), 7);
+		assert_int_equal(header()->fault, UNPU_STATE_FAULT_INDEX);
+	}
+	sampler(0)->num_bias = UNPU_STATE_MAX_BIAS;
+	header()->fault = 0;
+	assert_int_equal(token_of(10), 7);
+	assert_int_equal(header()->fault, 0);
 }
 
 /* ---- rows ---------------------------------------------------------------------------------- */
@@ -542,6 +684,10 @@ int main(void)
 		cmocka_unit_test_setup(test_seed, setup),
 		cmocka_unit_test_setup(test_truncation, setup),
 		cmocka_unit_test_setup(test_penalties, setup),
+		cmocka_unit_test_setup(test_bias, setup),
+		cmocka_unit_test_setup(test_bias_penalised, setup),
+		cmocka_unit_test_setup(test_bans, setup),
+		cmocka_unit_test_setup(test_bias_count, setup),
 		cmocka_unit_test_setup(test_advance, setup),
 		cmocka_unit_test_setup(test_compaction, setup),
 		cmocka_unit_test_setup(test_stops, setup),

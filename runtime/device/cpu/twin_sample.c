@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The sampler. Candidates are in order of logit, descending, then of id. Top-p takes the shortest
- * prefix that reaches p of the probability (at temperature 1) of the candidates left by top-k;
- * min-p drops logits below max + ln(p); the draw is by the first candidate whose sum of
- * probabilities, at the temperature set, exceeds u. u comes from Philox4x32-10 with the seed as key
- * and {cell + 1, slot, 0, 0} as counter, so a draw depends on the seed and the place alone.
+ * The sampler. A bias is added to its token's logit first, then come the penalties; a logit that is
+ * not finite after them is no candidate. Candidates are in order of logit, descending, then of id.
+ * Top-p takes the shortest prefix that reaches p of the probability (at temperature 1) of the
+ * candidates left by top-k; min-p drops logits below max + ln(p); the draw is by the first candidate
+ * whose sum of probabilities, at the temperature set, exceeds u. u comes from Philox4x32-10 with the
+ * seed as key and {cell + 1, slot, 0, 0} as counter, so a draw depends on the seed and the place
+ * alone.
  */
 #include "runtime/device/cpu/twin.h"
 
@@ -28,7 +30,7 @@ struct sample {
 	uint32_t groups;
 	/* scratch */
 	uint32_t *recent;		/* [cells] tokens that penalties look at */
-	uint32_t *penalised;		/* [groups] bit i: token 32 * group + i */
+	uint32_t *changed;		/* [groups] bit i: token 32 * group + i is a candidate apart */
 	struct candidate *candidates;	/* [vocab] */
 	/* of the row at hand */
 	struct unpu_state_row row;
@@ -67,7 +69,7 @@ static void sample_init(struct sample *c, const struct unpu_twin_args *args)
 	*c = (struct sample){ .args = args, .s = s };
 	c->state = args->bindings[UNPU_SAMPLE_STATE];
 	c->groups = unpu_pad32(s->vocab) / 32;
-	c->penalised = (uint32_t *)scratch;
+	c->changed = (uint32_t *)scratch;
 	scratch += unpu_align64(unpu_pad32(s->vocab) / 8);
 	c->recent = (uint32_t *)scratch;
 	scratch += unpu_align64(s->cells * 4ul);
@@ -87,6 +89,7 @@ static void sample_row(struct sample *c, const struct unpu_state_row *row)
 		words[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 	memcpy(&c->set, words, sizeof(c->set));
 	c->set.num_eog = unpu_state_clamp(c->state, c->set.num_eog, UNPU_MAX_EOG + 1);
+	c->set.num_bias = unpu_state_clamp(c->state, c->set.num_bias, UNPU_STATE_MAX_BIAS + 1);
 	if (c->set.repeat_last_n > row->cell + 1)
 		c->set.repeat_last_n = row->cell + 1;
 	c->row = *row;
@@ -192,7 +195,27 @@ static float penalise(const struct sample *c, float logit, uint32_t count)
 	return logit - (float)count * c->set.frequency_penalty - c->set.presence_penalty;
 }
 
-/* Tokens of the last cells, up to the row's own: marked in c->penalised and made candidates. */
+/* Of entries alike the last counts. */
+static float biased(const struct sample *c, uint32_t token)
+{
+	for (uint32_t i = c->set.num_bias; i-- > 0;)
+		if (c->set.bias[i].token == token)
+			return c->logits[token] + c->set.bias[i].bias;
+	return c->logits[token];
+}
+
+/* Marks a token in c->changed; 0 when it was. */
+static int mark(struct sample *c, uint32_t token)
+{
+	uint32_t bit = 1u << token % 32, *word = &c->changed[token / 32];
+
+	if (*word & bit)
+		return 0;
+	*word |= bit;
+	return 1;
+}
+
+/* Tokens of the last cells, up to the row's own. */
 static void add_penalised(struct sample *c, uint32_t most)
 {
 	const uint32_t *history = c->args->bindings[UNPU_SAMPLE_HISTORY];
@@ -210,22 +233,34 @@ static void add_penalised(struct sample *c, uint32_t most)
 
 		for (run = 1; i + run < n && c->recent[i + run] == token; run++)
 			;
-		c->penalised[token / 32] |= 1u << token % 32;
-		add_candidate(c, penalise(c, c->logits[token], run), token, most);
+		mark(c, token);
+		add_candidate(c, penalise(c, biased(c, token), run), token, most);
+	}
+}
+
+/* What is biased and not penalised. */
+static void add_biased(struct sample *c, uint32_t most)
+{
+	for (uint32_t i = c->set.num_bias; i-- > 0;) {
+		uint32_t token = c->set.bias[i].token;
+
+		if (token < c->s->vocab && mark(c, token))
+			add_candidate(c, biased(c, token), token, most);
 	}
 }
 
 /* A group whose maximum is below the worst that is kept has nothing to give. */
 static void collect(struct sample *c, uint32_t most)
 {
-	int penalties = has_penalties(c);
+	int changes = has_penalties(c) || c->set.num_bias;
 
-	if (penalties) {
-		memset(c->penalised, 0, c->groups * sizeof(*c->penalised));
+	if (changes)
+		memset(c->changed, 0, c->groups * sizeof(*c->changed));
+	if (has_penalties(c))
 		add_penalised(c, most);
-	}
+	add_biased(c, most);
 	for (uint32_t g = 0; g < c->groups; g++) {
-		uint32_t skip = penalties ? c->penalised[g] : 0, id = g * 32;
+		uint32_t skip = changes ? c->changed[g] : 0, id = g * 32;
 		uint32_t last = id + 32 < c->s->vocab ? id + 32 : c->s->vocab;
 
 		if (c->num_candidates == most && c->maxima[g].max < c->candidates[0].logit)
@@ -368,7 +403,7 @@ static int best_group(const struct sample *c, uint32_t *best)
 	return fabsf(max) < INFINITY ? 0 : -1;
 }
 
-/* 0, or -1 without a finite logit. Greedy without penalties looks at the maxima alone. */
+/* 0, or -1 without a finite logit. Greedy without changes to them looks at the maxima alone. */
 static int choose(struct sample *c, uint32_t *token)
 {
 	int greedy = !(c->set.temperature > 0.0f);
@@ -376,7 +411,7 @@ static int choose(struct sample *c, uint32_t *token)
 
 	if (best_group(c, &best))
 		return -1;
-	if (greedy && !has_penalties(c)) {
+	if (greedy && !has_penalties(c) && !c->set.num_bias) {
 		*token = unpu_state_clamp(c->state, __atomic_load_n(&c->maxima[best].id,
 					  __ATOMIC_RELAXED), c->s->vocab);
 		return 0;
