@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Mutated vocabularies, random bytes and random ids: either one line refuses the file, or all that
- * the tokenizer gives is within its bounds. A second, or ten minutes with UNPU_TEST_LONG; what a
+ * the tokenizer gives is within its bounds. A second, or five minutes with UNPU_TEST_LONG; what a
  * round does follows from its number, which a failure prints, and UNPU_TEST_ROUND begins at one.
  */
 #include <setjmp.h>
