@@ -108,11 +108,13 @@ static bool parse_rule(const struct unpu_vocab *vocab, struct unpu_str text, cha
 	rule->right = unpu_vocab_find(vocab, scratch + left, right);
 	rule->merged = unpu_vocab_find(vocab, scratch, left + right);
 	return rule->left != UNPU_NO_TOKEN && rule->right != UNPU_NO_TOKEN &&
-	       rule->merged != UNPU_NO_TOKEN;
+	       rule->merged != UNPU_NO_TOKEN &&
+	       vocab->tokens[rule->merged].type != UNPU_TOKEN_CONTROL;
 }
 
 /* A rule of tokens that the vocabulary lacks can never apply; it keeps its rank and is no error,
- * since vocabularies are cut down at times and their merges are not. */
+ * since vocabularies are cut down at times and their merges are not. Text never merges to a control
+ * token either. */
 static void read_rules(struct unpu_bpe *bpe, struct unpu_gguf_strings *strings, char *scratch)
 {
 	struct unpu_str text;

@@ -44,6 +44,41 @@ static const char *const end_texts[] = {
 	"<end_of_turn>", "<|end|>", "<|EOT|>", "<EOT>",
 };
 
+/* Texts that only the parts of a conversation and of a text are marked with. */
+static const char *const marker_texts[] = {
+	"<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|end_of_text|>",
+	"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>",
+	"<start_of_turn>", "<end_of_turn>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>",
+	"<|endoftext|>", "<|EOT|>",
+};
+
+/*
+ * Some files call them ordinary or user-defined tokens. Then any text that has them would end a
+ * turn or begin another.
+ */
+static void guard_markers(struct unpu_vocab *vocab)
+{
+	uint32_t id;
+	size_t i;
+
+	for (i = 0; i < sizeof(marker_texts) / sizeof(marker_texts[0]); i++) {
+		id = unpu_vocab_find(vocab, marker_texts[i], strlen(marker_texts[i]));
+		if (id != UNPU_NO_TOKEN)
+			vocab->tokens[id].type = UNPU_TOKEN_CONTROL;
+	}
+}
+
+/* Likewise what the file itself says to begin and to end a text, unless that is ordinary text. */
+static void guard_ends(struct unpu_tokenizer *tok)
+{
+	struct unpu_token *tokens = tok->vocab.tokens;
+
+	if (tok->bos != UNPU_NO_TOKEN && tokens[tok->bos].type == UNPU_TOKEN_USER_DEFINED)
+		tokens[tok->bos].type = UNPU_TOKEN_CONTROL;
+	if (tok->eos != UNPU_NO_TOKEN && tokens[tok->eos].type == UNPU_TOKEN_USER_DEFINED)
+		tokens[tok->eos].type = UNPU_TOKEN_CONTROL;
+}
+
 static int read_id(const struct unpu_tokenizer *tok, const struct unpu_gguf *gguf,
 		   const char *key, uint32_t otherwise, uint32_t *id)
 {
@@ -179,11 +214,13 @@ static int create(struct unpu_tokenizer *tok, const struct unpu_gguf *gguf)
 	err = unpu_vocab_init(&tok->vocab, gguf, &tok->log);
 	if (err)
 		return err;
+	guard_markers(&tok->vocab);
 	err = bpe ? create_bpe(tok, gguf) : create_spm(tok, gguf);
 	if (err)
 		return err;
 	if (unpu_gguf_array(gguf, KEY("token_type"), UNPU_GGUF_I32, &types, &count) == -ENOENT)
 		type_by_id(tok);
+	guard_ends(tok);
 	err = find_eog(tok, gguf);
 	if (err)
 		return err;
