@@ -107,10 +107,10 @@ done <<'END'
 2|-c|run @ -p a -c -1
 2|-c|run @ -p a -c 12k
 2|from 1 to|run @ -p a -c 99999999999
-2|f16 or f32|run @ -p a --kv f64
-2|f16 or f32|run @ -p a --kv ''
-2|f16 or f32|run @ -p a --kv F16
-2|f16 or f32|run @ -p a --kv=int8
+2|f16, f32 or int8|run @ -p a --kv f64
+2|f16, f32 or int8|run @ -p a --kv ''
+2|f16, f32 or int8|run @ -p a --kv F16
+2|f16, f32 or int8|run @ -p a --kv=int4
 2|--batch|run @ -p a --batch 0
 2|--batch|run @ -p a --batch 1000000
 2|--temp|run @ -p a --temp
@@ -144,8 +144,8 @@ done <<'END'
 2|--no-echo takes no value|run @ -p a --no-echo=no
 2|not from both|run @ -p a -f b
 2|not from both|tokenize @ -p a -f b
-2|--tokens is missing|eval @
-2|--tokens is missing|eval @ --greedy 1
+2|--tokens IDS is missing|eval @
+2|--tokens IDS is missing|eval @ --greedy 1
 2|--logits FILE|eval @ --tokens 1
 2|--tokens|eval @ --tokens '' --greedy 1
 2|--tokens|eval @ --tokens ' ' --greedy 1
@@ -167,6 +167,39 @@ done <<'END'
 2|-r|bench @ -r 1000000
 2|--json takes no value|info @ --json=1
 2|--tensors takes no value|info @ --tensors=
+2|--stop|run @ -p a --stop
+2|1 to 256 bytes|run @ -p a --stop ''
+2|1 to 256 bytes|run @ -p a --stop=$(printf 'x%.0s' {1..257})
+2|may be given 16 times|run @ -p a $(printf -- '--stop %s ' {1..17})
+2|ID=X|run @ -p a --bias 5
+2|ID=X|run @ -p a --bias =5
+2|ID=X|run @ -p a --bias 5=
+2|ID=X|run @ -p a --bias 5=101
+2|ID=X|run @ -p a --bias 5=inf
+2|ID=X|run @ -p a --bias 5=nan
+2|ID=X|run @ -p a --bias -1=5
+2|ID=X|run @ -p a --bias 4294967296=5
+2|ID=X|run @ -p a --bias 99999999999999999999999999=5
+2|ID=X|run @ -p a --bias 5=1x
+2|may name 64 ids|run @ -p a $(printf -- '--bias %s=1 ' {1..65})
+2|from -100 to 100|run @ -p a --frequency-penalty 101
+2|from -100 to 100|run @ -p a --presence-penalty -101
+2|--system needs --chat|run @ -p a --system b
+2|--template needs --chat|run @ -p a --template chatml
+2|not --tokens|run @ --chat --tokens 1
+2|give one of them|run @ -p a --load x --prompt-cache y
+2|not from both|run @ --load x -p a -f b
+2|exclude each other|eval @ --text a --tokens 1
+2|exclude each other|eval @ --text a --logits b
+2|exclude each other|eval @ --text a --greedy 1
+2|--window needs --text|eval @ --tokens 1 --greedy 1 --window 9
+2|--json needs --text|eval @ --tokens 1 --greedy 1 --json
+2|from 4 to|eval @ --text a --window 3
+1|400000|run @ -p a --bias 400000=1
+1|no/such|run @ -p a --load no/such
+1|no/such|run @ -p a --save no/such/file
+1|no/such|run @ -p a --prompt-cache no/such/file
+1|no/such|eval @ --text no/such
 1|no/such|run no/such -p a
 1|no/such|eval no/such --tokens 1 --greedy 1
 1|no/such|tokenize no/such -p a

@@ -46,7 +46,7 @@ static const struct option options[] = {
 	OPTION_CONTEXT("tokens there is room for; default: what -p and -n need"),
 	OPTION_KV_TYPE,
 	OPTION_BATCH,
-	OPTION_JSON,
+	OPTION_JSON("JSON instead of a table"),
 };
 
 static void series_add(struct series *s, double value)
@@ -416,14 +416,21 @@ static int bench_main(const struct settings *settings)
 	return status;
 }
 
+static const struct doc_item examples[] = {
+	{ "unpu bench model.gguf", "What can be expected here." },
+	{ "unpu bench model.gguf -t 2 -p 512 -n 32 -r 5 --json", "A measurement to be kept." },
+	{ NULL, NULL },
+};
+
 const struct command cmd_bench = {
 	.name = "bench",
 	.usage = "MODEL [-p N] [-n N] [-r N] [OPTIONS]",
 	.brief = "speed and memory of a model",
-	.details = "Measures loading, the time from process start to the first byte of text\n"
-		   "after a prompt of 8 tokens, prompt and decode speed in tokens a second, and\n"
-		   "the peak memory of the process. Sizes are in MiB; of repeated measures the\n"
-		   "median counts.\n",
+	.details = "Measures loading, the time from process start to the first byte of text "
+		   "after a prompt of 8 tokens, prompt and decode speed in tokens a second, "
+		   "and the peak memory of the process. Sizes are in MiB; of repeated "
+		   "measures the median counts.",
+	.examples = examples,
 	.takes_model = true,
 	.options = options,
 	.num_options = sizeof(options) / sizeof(options[0]),

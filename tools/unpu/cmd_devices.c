@@ -3,7 +3,7 @@
 #include "tools/unpu/json.h"
 #include "tools/unpu/out.h"
 
-static const struct option options[] = { OPTION_JSON };
+static const struct option options[] = { OPTION_JSON("JSON instead of a table") };
 
 static int print_device(void *arg, const struct unpu_device_info *info)
 {
@@ -40,11 +40,18 @@ static int devices_main(const struct settings *settings)
 	return err < 0 ? fail_library(err, "devices") : EXIT_OK;
 }
 
+static const struct doc_item examples[] = {
+	{ "unpu devices", "What -d takes here." },
+	{ "UNPU_CPUMASK=avx2 unpu devices", "What is left without newer instructions." },
+	{ NULL, NULL },
+};
+
 const struct command cmd_devices = {
 	.name = "devices",
 	.usage = "[--json]",
 	.brief = "what can compute on this machine",
-	.details = "Lists the devices of this machine, the preferred one first.\n",
+	.details = "Lists the devices of this machine, the preferred one first.",
+	.examples = examples,
 	.options = options,
 	.num_options = sizeof(options) / sizeof(options[0]),
 	.run = devices_main,

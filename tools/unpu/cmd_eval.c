@@ -7,6 +7,7 @@
 #include "tools/unpu/commands.h"
 #include "tools/unpu/interrupt.h"
 #include "tools/unpu/out.h"
+#include "tools/unpu/perplexity.h"
 
 /* Logits held at once; with a vocabulary of 150,000 it is a hundred positions. */
 #define MAX_LOGITS	((size_t)16 << 20)
@@ -25,12 +26,20 @@ struct eval {
 };
 
 static const struct option options[] = {
+	OPTION_HEADING("Perplexity"),
+	{ 0, "text", OPTION_TEXT, OPTION_FIELD(corpus), "FILE", NULL, 0, 0,
+	  "perplexity of the text in FILE, - is stdin" },
+	{ 0, "window", OPTION_COUNT, OPTION_FIELD(window), "N", NULL, 4, INT32_MAX,
+	  "tokens of a window; default: 512, or the context if that is smaller" },
+	OPTION_JSON("the result as JSON"),
+	OPTION_HEADING("Comparison"),
 	{ 0, "tokens", OPTION_TEXT, OPTION_FIELD(tokens), "IDS", NULL, 0, 0,
 	  "the tokens, ids separated by blanks" },
 	{ 0, "logits", OPTION_TEXT, OPTION_FIELD(logits), "FILE", NULL, 0, 0,
 	  "write the logits after each token, float32, little-endian" },
 	{ 0, "greedy", OPTION_COUNT, OPTION_FIELD(greedy), "N", NULL, 1, INT32_MAX,
 	  "write the N likeliest ids that follow to stdout" },
+	OPTION_HEADING("Machine"),
 	OPTION_THREADS,
 	OPTION_DEVICE,
 	OPTION_CONTEXT("tokens there is room for; default: the model's, but not above 2048"),
@@ -44,7 +53,9 @@ static int check_options(struct eval *e)
 	int status;
 
 	if (!s->tokens)
-		return fail_usage("eval: --tokens is missing");
+		return fail_usage("eval: --text FILE or --tokens IDS is missing");
+	if (s->window || s->json)
+		return fail_usage("eval: %s needs --text", s->window ? "--window" : "--json");
 	if (!s->logits && !s->greedy)
 		return fail_usage("eval: give --logits FILE, --greedy N or both");
 	status = options_ids("eval: --tokens", s->tokens, strlen(s->tokens), &e->ids, &e->count);
@@ -166,7 +177,7 @@ static void finish(struct eval *e)
 	free(e->greedy);
 }
 
-static int eval_main(const struct settings *settings)
+static int eval_tokens(const struct settings *settings)
 {
 	static int (*const steps[])(struct eval *e) = {
 		check_options, open_model, open_session, prompt, generate,
@@ -175,20 +186,60 @@ static int eval_main(const struct settings *settings)
 	int status = EXIT_OK;
 	size_t i;
 
-	interrupt_catch();
 	for (i = 0; i < sizeof(steps) / sizeof(steps[0]) && !status; i++)
 		status = steps[i](&e);
 	finish(&e);
 	return status;
 }
 
+static int eval_text(const struct settings *s)
+{
+	struct input text = { 0 };
+	int status;
+
+	if (s->tokens || s->logits || s->greedy)
+		return fail_usage("eval: --text and %s exclude each other", s->tokens ? "--tokens" :
+				  s->logits ? "--logits" : "--greedy");
+	status = input_open(&text, s->corpus);
+	if (!status)
+		status = perplexity_main(s, &text);
+	input_close(&text);
+	return status;
+}
+
+static int eval_main(const struct settings *settings)
+{
+	interrupt_catch();
+	return settings->corpus ? eval_text(settings) : eval_tokens(settings);
+}
+
+static const struct doc_item examples[] = {
+	{ "unpu eval model.gguf --text wiki.test.raw", "Perplexity of a text." },
+	{ "unpu eval model.gguf --text wiki.test.raw --kv int8 --json",
+	  "The same with a smaller cache, for a program to read." },
+	{ "unpu eval model.gguf --tokens '1 15043 3186' --logits logits.f32 --greedy 8",
+	  "What the model says after three tokens." },
+	{ NULL, NULL },
+};
+
 const struct command cmd_eval = {
 	.name = "eval",
-	.usage = "MODEL --tokens IDS [--logits FILE] [--greedy N] [OPTIONS]",
-	.brief = "logits and greedy ids of given tokens",
-	.details = "Computes what the model says after given tokens, to compare it with others.\n"
-		   "FILE gets vocabulary x tokens values; it is complete or not there at all.\n"
-		   "Tokens that end a text do not end the greedy ids.\n",
+	.usage = "MODEL --text FILE | --tokens IDS [--logits FILE] [--greedy N] [OPTIONS]",
+	.brief = "perplexity of a text; logits of given tokens",
+	.details = "With --text: how well the model foresees a text, as perplexity, the lower the "
+		   "better. The text is cut into windows of 512 tokens, each of them begins with "
+		   "the token that begins a text if the model has one, and the second half of each "
+		   "is scored. A text shorter than a window is one window; what is left after the "
+		   "last whole window is not scored.\n\n"
+		   "With --tokens: what the model says after given tokens, to compare it with "
+		   "others. FILE gets vocabulary x tokens values; it is complete or not there at "
+		   "all. Tokens that end a text do not end the greedy ids.",
+	.more = "The token that begins a text takes the place of a window's first token. Of a window "
+		"of N tokens, those after position N/2 (counted from 0) are scored, each from all "
+		"that stand before it in the window. What follows +- is the standard error. "
+		"Perplexities compare only between models with the same vocabulary, and with the "
+		"same window.",
+	.examples = examples,
 	.takes_model = true,
 	.options = options,
 	.num_options = sizeof(options) / sizeof(options[0]),

@@ -8,13 +8,13 @@
 static const struct option options[] = {
 	{ 0, "tensors", OPTION_FLAG, OPTION_FIELD(tensors), NULL, NULL, 0, 0,
 	  "the tensors of the file as well" },
-	OPTION_JSON,
+	OPTION_JSON("JSON instead of a table"),
 };
 
 static void print_text(const char *key, const char *text)
 {
 	out_printf("%-14s ", key);
-	out_escaped(text ? text : "");
+	out_escaped(text ? text : "none");
 	out_text("\n");
 }
 
@@ -41,6 +41,7 @@ static void put_info(const struct unpu_model_info *m,
 	count("kv_heads", m->kv_heads);
 	count("head_dim", m->head_dim);
 	count("vocab", m->vocab);
+	text("chat_template", m->chat_template);
 }
 
 static void print_tensor(const struct unpu_tensor_info *t)
@@ -115,11 +116,18 @@ static int info_main(const struct settings *settings)
 	return status;
 }
 
+static const struct doc_item examples[] = {
+	{ "unpu info model.gguf", "Architecture, sizes, form of chats." },
+	{ "unpu info model.gguf --tensors", "Each tensor with its type and dimensions." },
+	{ NULL, NULL },
+};
+
 const struct command cmd_info = {
 	.name = "info",
 	.usage = "MODEL [--tensors] [--json]",
 	.brief = "what a model file holds",
-	.details = "Shows what a model file says about itself.\n",
+	.details = "Shows what a model file says about itself.",
+	.examples = examples,
 	.takes_model = true,
 	.options = options,
 	.num_options = sizeof(options) / sizeof(options[0]),

@@ -44,12 +44,20 @@ static int tokenize_main(const struct settings *settings)
 	return status;
 }
 
+static const struct doc_item tokenize_examples[] = {
+	{ "unpu tokenize model.gguf -p 'Hello world'", "The ids of two words." },
+	{ "unpu tokenize model.gguf -f text.txt | wc -w", "How many tokens a text has." },
+	{ NULL, NULL },
+};
+
 const struct command cmd_tokenize = {
 	.name = "tokenize",
 	.usage = "MODEL [-p TEXT | -f FILE] [--special]",
 	.brief = "text to token ids",
-	.details = "Writes the token ids of a text, taken byte for byte from -p, from a file or\n"
-		   "from stdin, on one line. MODEL may be a file that holds only a tokenizer.\n",
+	.details = "Writes the token ids of a text, taken byte for byte from -p, from a file "
+		   "or from stdin, on one line. MODEL may be a file that holds only a "
+		   "tokenizer.",
+	.examples = tokenize_examples,
 	.takes_model = true,
 	.options = tokenize_options,
 	.num_options = sizeof(tokenize_options) / sizeof(tokenize_options[0]),
@@ -120,13 +128,21 @@ static int detokenize_main(const struct settings *settings)
 	return status;
 }
 
+static const struct doc_item detokenize_examples[] = {
+	{ "unpu detokenize model.gguf 9707 1879", "The text of two ids." },
+	{ "unpu tokenize model.gguf -f a | unpu detokenize model.gguf | cmp - a",
+	  "Nothing gets lost." },
+	{ NULL, NULL },
+};
+
 const struct command cmd_detokenize = {
 	.name = "detokenize",
 	.usage = "MODEL [IDS...]",
 	.brief = "token ids to text",
-	.details = "Writes exactly the bytes of the ids, given as arguments or on stdin; a\n"
-		   "newline follows only on a terminal. MODEL may be a file that holds only a\n"
-		   "tokenizer.\n",
+	.details = "Writes exactly the bytes of the ids, given as arguments or on stdin; a "
+		   "newline follows only on a terminal. MODEL may be a file that holds only "
+		   "a tokenizer.",
+	.examples = detokenize_examples,
 	.takes_model = true,
 	.takes_rest = true,
 	.run = detokenize_main,

@@ -12,13 +12,19 @@ extern const struct command cmd_run, cmd_eval, cmd_tokenize, cmd_detokenize, cmd
 int model_open(const struct settings *settings, uint32_t flags, struct unpu_model **model);
 int session_open(struct unpu_model *model, const struct settings *settings, float temperature,
 		 uint64_t seed, uint32_t flags, struct unpu_session **session);
+/* What the options say of a session; params points into settings. */
+void session_settings(const struct settings *settings, float temperature, uint64_t seed,
+		      uint32_t flags, struct unpu_session_params *params);
 /* Ids of a text, to be freed with free(). */
 int model_tokenize(const struct unpu_model *model, const char *text, size_t length, uint32_t flags,
 		   uint32_t **ids, size_t *count);
+/* The same of messages in a form of chats, NULL: the model's own. */
+int model_chat(const struct unpu_model *model, const char *form,
+	       const struct unpu_chat_message *messages, size_t num_messages, uint32_t flags,
+	       uint32_t **ids, size_t *count);
 /* The text of -p, -f or stdin, to be freed with free(). Opened before the model is loaded and read
  * after, so that a wrong MODEL is said before someone types a text. */
 int text_open(const char *command, const struct settings *settings, struct input *in);
 int text_read(const struct settings *settings, struct input *in, char **text, size_t *length);
-const char *kv_name(enum unpu_kv kv);
 
 #endif

@@ -6,8 +6,10 @@
 
 #include "tools/unpu/interrupt.h"
 #include "tools/unpu/out.h"
+#include "tools/unpu/progress.h"
 
-static volatile sig_atomic_t soft, count, ended_line;
+static volatile sig_atomic_t soft, count, terminal, ended_line;
+static struct unpu_session *volatile running;
 static struct {
 	volatile sig_atomic_t dir;
 	const char *volatile name;	/* NULL: free */
@@ -28,11 +30,15 @@ static void on_interrupt(int signal)
 {
 	(void)signal;
 	count = count + 1;
-	if (soft && count == 1)
+	if (soft && count == 1) {
+		if (running)
+			unpu_session_cancel(running);
 		return;
+	}
 	remove_files();
-	/* The second one comes because stdout takes nothing. */
-	if (count == 1)
+	progress_erase();
+	/* Behind the terminal's ^C. The second one comes because stdout takes nothing. */
+	if (count == 1 && terminal)
 		ended_line = write(STDOUT_FILENO, "\n", 1) == 1;
 	_exit(EXIT_INTERRUPTED);
 }
@@ -56,6 +62,7 @@ static void catch(int signal, void (*handler)(int signal), int flags)
 
 void interrupt_catch(void)
 {
+	terminal = isatty(STDOUT_FILENO);
 	/* No SA_RESTART: a write to a reader that has stopped must end. */
 	catch(SIGINT, on_interrupt, 0);
 	catch(SIGTERM, on_death, (int)SA_RESETHAND);
@@ -65,6 +72,12 @@ void interrupt_catch(void)
 void interrupt_handle_softly(bool softly)
 {
 	soft = softly;
+}
+
+void interrupt_cancels(struct unpu_session *session)
+{
+	running = session;
+	soft = session != NULL;
 }
 
 bool interrupted(void)

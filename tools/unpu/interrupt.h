@@ -5,6 +5,8 @@
 
 #include <stdbool.h>
 
+struct unpu_session;
+
 /*
  * From now on SIGINT ends the process with exit status 130: at once, after a newline, unless the
  * command says that it looks at interrupted() itself. A second SIGINT always ends it. A SIGINT that
@@ -12,6 +14,8 @@
  */
 void interrupt_catch(void);
 void interrupt_handle_softly(bool softly);
+/* The same; and the first SIGINT cancels what the session does. NULL before it is destroyed. */
+void interrupt_cancels(struct unpu_session *session);
 bool interrupted(void);
 
 /* Half-written files that must not outlive the process, SIGTERM and SIGHUP included. The name must

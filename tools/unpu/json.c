@@ -9,10 +9,10 @@
 static int depth;
 static bool has_elements;
 
-static void put_string(const char *text)
+static void put_string(const char *text, size_t left)
 {
-	size_t left = strlen(text), n;
 	uint32_t point;
+	size_t n;
 
 	out_text("\"");
 	while (left) {
@@ -37,7 +37,7 @@ static void begin(const char *key)
 	out_text(!depth ? "" : has_elements ? ",\n" : "\n");
 	out_printf("%*s", 2 * depth, "");
 	if (key) {
-		put_string(key);
+		put_string(key, strlen(key));
 		out_text(": ");
 	}
 	has_elements = true;
@@ -64,8 +64,18 @@ void json_close(char bracket)
 
 void json_text(const char *key, const char *text)
 {
+	if (text) {
+		json_string(key, text, strlen(text));
+		return;
+	}
 	begin(key);
-	put_string(text);
+	out_text("null");
+}
+
+void json_string(const char *key, const char *text, size_t length)
+{
+	begin(key);
+	put_string(text, length);
 }
 
 void json_count(const char *key, uint64_t value)
@@ -79,6 +89,15 @@ void json_number(const char *key, double value)
 	begin(key);
 	if (isfinite(value))
 		out_printf("%.3f", value);
+	else
+		out_text("null");
+}
+
+void json_exact(const char *key, double value)
+{
+	begin(key);
+	if (isfinite(value))
+		out_printf("%.9g", value);
 	else
 		out_text("null");
 }

@@ -8,6 +8,7 @@
 
 #include "tools/unpu/commands.h"
 #include "tools/unpu/out.h"
+#include "tools/unpu/progress.h"
 
 /* O_NONBLOCK: a FIFO without a writer must not hang the open; the library refuses it. */
 static int model_fd(const struct settings *settings, uint64_t *size)
@@ -43,51 +44,70 @@ int model_open(const struct settings *settings, uint32_t flags, struct unpu_mode
 	params.threads = settings->threads;
 	params.device = settings->device;
 	params.log = log_library;
+	params.progress = progress_show;
 	log_subject(settings->model);
+	progress_begin("loading");
 	err = unpu_model_load_fd(fd, 0, size, &params, model);
+	progress_end();
 	log_subject(NULL);
 	close(fd);
 	return err < 0 ? fail_library(err, settings->model) : EXIT_OK;
 }
 
+void session_settings(const struct settings *settings, float temperature, uint64_t seed,
+		      uint32_t flags, struct unpu_session_params *params)
+{
+	*params = (struct unpu_session_params)UNPU_SESSION_PARAMS_INIT;
+	params->context = settings->context;
+	params->kv = settings->kv;
+	params->batch = settings->batch;
+	params->temperature = temperature;
+	params->seed = seed;
+	params->flags = flags;
+	params->progress = progress_show;
+	/* The greedy commands have no sampler options, their settings are zero. */
+	if (temperature > 0) {
+		params->top_k = settings->top_k;
+		params->top_p = settings->top_p;
+		params->min_p = settings->min_p;
+	}
+	if (settings->repeat_penalty > 0) {
+		params->repeat_penalty = settings->repeat_penalty;
+		params->repeat_last_n = settings->repeat_last_n;
+	}
+	params->frequency_penalty = settings->frequency_penalty;
+	params->presence_penalty = settings->presence_penalty;
+	params->bias = settings->bias.bias;
+	params->num_bias = settings->bias.count;
+	params->stop = settings->stop.text;
+	params->num_stop = settings->stop.count;
+}
+
 int session_open(struct unpu_model *model, const struct settings *settings, float temperature,
 		 uint64_t seed, uint32_t flags, struct unpu_session **session)
 {
-	struct unpu_session_params params = UNPU_SESSION_PARAMS_INIT;
+	struct unpu_session_params params;
 	int err;
 
-	params.context = settings->context;
-	params.kv = settings->kv;
-	params.batch = settings->batch;
-	params.temperature = temperature;
-	params.seed = seed;
-	params.flags = flags;
-	/* The greedy commands have no sampler options, their settings are zero. */
-	if (temperature > 0) {
-		params.top_k = settings->top_k;
-		params.top_p = settings->top_p;
-		params.min_p = settings->min_p;
-	}
-	if (settings->repeat_penalty > 0) {
-		params.repeat_penalty = settings->repeat_penalty;
-		params.repeat_last_n = settings->repeat_last_n;
-	}
+	session_settings(settings, temperature, seed, flags, &params);
 	err = unpu_session_create(model, &params, session);
 	return err < 0 ? fail_library(err, settings->model) : EXIT_OK;
 }
 
-int model_tokenize(const struct unpu_model *model, const char *text, size_t length, uint32_t flags,
-		   uint32_t **ids, size_t *count)
+/*
+ * Calls what until its ids have room: a token a byte is more than nearly all texts need, the second
+ * turn is for the others.
+ */
+static int take_ids(int64_t (*what)(const void *arg, uint32_t *ids, size_t max), const void *arg,
+		    size_t room, uint32_t **ids, size_t *count)
 {
-	/* A token a byte is more than nearly all texts need; the second turn is for the others. */
-	size_t room = length + 8;
 	int64_t n;
 
 	*ids = NULL;
 	for (;;) {
 		free(*ids);
 		*ids = malloc(room * sizeof(**ids));
-		n = *ids ? unpu_tokenize(model, text, length, flags, *ids, room) : -ENOMEM;
+		n = *ids ? what(arg, *ids, room) : -ENOMEM;
 		if (n <= (int64_t)room)
 			break;
 		room = (size_t)n;
@@ -99,6 +119,55 @@ int model_tokenize(const struct unpu_model *model, const char *text, size_t leng
 	}
 	*count = (size_t)n;
 	return EXIT_OK;
+}
+
+struct text_arg {
+	const struct unpu_model *model;
+	const char *text;
+	size_t length;
+	uint32_t flags;
+};
+
+static int64_t text_ids(const void *arg, uint32_t *ids, size_t max)
+{
+	const struct text_arg *a = arg;
+
+	return unpu_tokenize(a->model, a->text, a->length, a->flags, ids, max);
+}
+
+int model_tokenize(const struct unpu_model *model, const char *text, size_t length, uint32_t flags,
+		   uint32_t **ids, size_t *count)
+{
+	const struct text_arg arg = { model, text, length, flags };
+
+	return take_ids(text_ids, &arg, length + 8, ids, count);
+}
+
+struct chat_arg {
+	const struct unpu_model *model;
+	const char *form;
+	const struct unpu_chat_message *messages;
+	size_t count;
+	uint32_t flags;
+};
+
+static int64_t message_ids(const void *arg, uint32_t *ids, size_t max)
+{
+	const struct chat_arg *a = arg;
+
+	return unpu_chat_tokens(a->model, a->form, a->messages, a->count, a->flags, ids, max);
+}
+
+int model_chat(const struct unpu_model *model, const char *form,
+	       const struct unpu_chat_message *messages, size_t num_messages, uint32_t flags,
+	       uint32_t **ids, size_t *count)
+{
+	const struct chat_arg arg = { model, form, messages, num_messages, flags };
+	size_t room = 64, i;
+
+	for (i = 0; i < num_messages; i++)
+		room += messages[i].length + 16;
+	return take_ids(message_ids, &arg, room, ids, count);
 }
 
 int text_open(const char *command, const struct settings *settings, struct input *in)
@@ -119,9 +188,4 @@ int text_read(const struct settings *settings, struct input *in, char **text, si
 		return fail("the text: %s", strerror(ENOMEM));
 	*length = strlen(*text);
 	return EXIT_OK;
-}
-
-const char *kv_name(enum unpu_kv kv)
-{
-	return kv == UNPU_KV_F32 ? "f32" : "f16";
 }

@@ -88,16 +88,75 @@ static int set_seed(const struct parser *p, const struct option *o, const char *
 	return EXIT_OK;
 }
 
+#define TEXT_OF_(x)	#x
+#define TEXT_OF(x)	TEXT_OF_(x)
+
+static const struct {
+	const char *name;
+	enum unpu_kv kv;
+} kv_types[] = { { "f16", UNPU_KV_F16 }, { "f32", UNPU_KV_F32 }, { "int8", UNPU_KV_INT8 } };
+
+const char *kv_name(enum unpu_kv kv)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(kv_types) / sizeof(kv_types[0]); i++) {
+		if (kv_types[i].kv == kv)
+			return kv_types[i].name;
+	}
+	return kv_types[0].name;
+}
+
 static int set_kv(const struct parser *p, const struct option *o, const char *value)
 {
 	enum unpu_kv *field = (enum unpu_kv *)((char *)p->settings + o->field);
 
-	if (!strcmp(value, "f16"))
-		*field = UNPU_KV_F16;
-	else if (!strcmp(value, "f32"))
-		*field = UNPU_KV_F32;
-	else
-		return bad_value(p, value, "f16 or f32");
+	size_t i;
+
+	for (i = 0; i < sizeof(kv_types) / sizeof(kv_types[0]); i++) {
+		if (!strcmp(value, kv_types[i].name)) {
+			*field = kv_types[i].kv;
+			return EXIT_OK;
+		}
+	}
+	return bad_value(p, value, "f16, f32 or int8");
+}
+
+static int set_stop(const struct parser *p, const struct option *o, const char *value)
+{
+	struct stop_list *list = (void *)((char *)p->settings + o->field);
+
+	if (!*value || strlen(value) > UNPU_MAX_STOP_LENGTH)
+		return bad_value(p, value, "1 to " TEXT_OF(UNPU_MAX_STOP_LENGTH) " bytes");
+	if (list->count == UNPU_MAX_STOP)
+		return fail_usage("%s: %s may be given " TEXT_OF(UNPU_MAX_STOP) " times",
+				  p->command->name, p->shown);
+	list->text[list->count++] = value;
+	return EXIT_OK;
+}
+
+/* ID=X; the last one of an id counts. */
+static int set_bias(const struct parser *p, const struct option *o, const char *value)
+{
+	struct bias_list *list = (void *)((char *)p->settings + o->field);
+	size_t digits = strspn(value, "0123456789");
+	double x = -INFINITY;
+	char id_text[16];
+	uint32_t i = 0;
+	uint64_t id;
+
+	snprintf(id_text, sizeof(id_text), "%.*s", (int)(digits < 15 ? digits : 15), value);
+	if (value[digits] != '=' || !parse_u64(id_text, UINT32_MAX, &id) ||
+	    (strcmp(value + digits + 1, "-inf") &&
+	     (!parse_float(value + digits + 1, &x) || x < o->least || x > o->most)))
+		return bad_value(p, value, "ID=X, a token id and -100 to 100 or -inf");
+	while (i < list->count && list->bias[i].id != id)
+		i++;
+	if (i == UNPU_MAX_BIAS)
+		return fail_usage("%s: %s may name " TEXT_OF(UNPU_MAX_BIAS) " ids",
+				  p->command->name, p->shown);
+	list->bias[i] = (struct unpu_logit_bias){ .id = (uint32_t)id, .bias = (float)x };
+	list->count += i == list->count;
 	return EXIT_OK;
 }
 
@@ -118,6 +177,12 @@ static int set_value(const struct parser *p, const struct option *o, const char 
 		return set_seed(p, o, value);
 	case OPTION_KV:
 		return set_kv(p, o, value);
+	case OPTION_STOP:
+		return set_stop(p, o, value);
+	case OPTION_BIAS:
+		return set_bias(p, o, value);
+	case OPTION_GROUP:
+		break;
 	}
 	return EXIT_USAGE;
 }
@@ -232,31 +297,91 @@ int options_parse(const struct command *command, int argc, char **argv, struct s
 
 /* ---- --help ------------------------------------------------------------------------------ */
 
+#define HELP_WIDTH	79
+#define HELP_COLUMN	29	/* where the texts of options stand */
+
+/* Words of text from column `at` on, the next lines from column `indent`; ends the line. */
+static void put_wrapped(const char *text, size_t at, size_t indent)
+{
+	size_t n;
+
+	while (*(text += strspn(text, " "))) {
+		n = strcspn(text, " ");
+		if (at > indent && at + 1 + n > HELP_WIDTH) {
+			out_printf("\n%*s", (int)indent, "");
+			at = indent;
+		} else if (at > indent) {
+			out_text(" ");
+			at++;
+		}
+		out_write(text, n);
+		at += n;
+		text += n;
+	}
+	out_text("\n");
+}
+
+/* Paragraphs, each of them wrapped. */
+static void put_paragraphs(const char *text)
+{
+	char paragraph[1024];
+	const char *end;
+
+	while (*text) {
+		end = strstr(text, "\n\n");
+		end = end ? end : text + strlen(text);
+		snprintf(paragraph, sizeof(paragraph), "%.*s", (int)(end - text), text);
+		put_wrapped(paragraph, 0, 0);
+		text = *end ? end + 2 : end;
+		if (*text)
+			out_text("\n");
+	}
+}
+
+void options_remark(const struct option *o, char *text, size_t size)
+{
+	bool again = o->kind == OPTION_STOP || o->kind == OPTION_BIAS;
+	char range[64] = "";
+
+	if (o->kind == OPTION_FLOAT)
+		snprintf(range, sizeof(range), " (%g to %g)", o->least, o->most);
+	snprintf(text, size, "%s%s%s%s", range, o->initial ? "; default: " : "",
+		 o->initial ? o->initial : "", again ? "; may be given again" : "");
+}
+
 static void help_option(const struct option *o)
 {
-	char left[64], number[96] = "";
+	char left[64], remark[128], text[512];
+	int n;
 
-	snprintf(left, sizeof(left), "%c%c%s%s%s%s%s", o->letter ? '-' : ' ',
-		 o->letter ? o->letter : ' ', o->letter && o->name ? ", " : "  ",
-		 o->name ? "--" : "", o->name ? o->name : "", o->value ? " " : "",
-		 o->value ? o->value : "");
-	if (o->kind == OPTION_FLOAT)
-		snprintf(number, sizeof(number), " (%g to %g)", o->least, o->most);
-	out_printf("  %-26s  %s%s", left, o->help, number);
-	if (o->initial)
-		out_printf("; default: %s", o->initial);
-	out_text("\n");
+	if (o->kind == OPTION_GROUP) {
+		out_printf("\n%s:\n", o->help);
+		return;
+	}
+	n = snprintf(left, sizeof(left), "  %c%c%s%s%s%s%s", o->letter ? '-' : ' ',
+		     o->letter ? o->letter : ' ', o->letter && o->name ? ", " : "  ",
+		     o->name ? "--" : "", o->name ? o->name : "", o->value ? " " : "",
+		     o->value ? o->value : "");
+	options_remark(o, remark, sizeof(remark));
+	snprintf(text, sizeof(text), "%s%s", o->help, remark);
+	if (n + 2 > HELP_COLUMN)
+		out_printf("%s\n%*s", left, HELP_COLUMN, "");
+	else
+		out_printf("%-*s", HELP_COLUMN, left);
+	put_wrapped(text, HELP_COLUMN, HELP_COLUMN);
 }
 
 void options_help(const struct command *command)
 {
-	const struct option *o;
+	const struct option *o = command->options;
 
-	out_printf("Usage: unpu %s%s%s\n\n%s", command->name, *command->usage ? " " : "",
-		   command->usage, command->details);
-	if (command->num_options)
+	out_printf("Usage: unpu %s", command->name);
+	put_wrapped(command->usage, strlen("Usage: unpu ") + strlen(command->name), 0);
+	out_text("\n");
+	put_paragraphs(command->details);
+	if (command->num_options && o->kind != OPTION_GROUP)
 		out_text("\n");
-	for (o = command->options; o < command->options + command->num_options; o++) {
+	for (; o < command->options + command->num_options; o++) {
 		if (o->help)
 			help_option(o);
 	}

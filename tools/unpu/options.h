@@ -9,20 +9,33 @@
 
 #include "runtime/unpu.h"
 
+struct stop_list {
+	const char *text[UNPU_MAX_STOP];
+	uint32_t count;
+};
+
+struct bias_list {
+	struct unpu_logit_bias bias[UNPU_MAX_BIAS];
+	uint32_t count;
+};
+
 struct settings {
 	const char *model;
 	char **rest;		/* arguments after MODEL */
 	int num_rest;
 
 	const char *text, *file, *tokens, *logits, *device;
-	uint32_t count, prompt_count, greedy, repeats;
+	const char *system, *form, *load, *save, *prompt_cache, *corpus;
+	uint32_t count, prompt_count, greedy, repeats, window;
 	uint32_t threads, context, batch;
 	enum unpu_kv kv;
-	float temperature, top_p, min_p, repeat_penalty;
+	float temperature, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty;
 	uint32_t top_k, repeat_last_n;
+	struct bias_list bias;
+	struct stop_list stop;
 	uint64_t seed;
 	bool seed_given;
-	bool special, stats, no_echo, tensors, json;
+	bool special, stats, no_echo, tensors, json, chat;
 };
 
 enum option_kind {
@@ -32,6 +45,9 @@ enum option_kind {
 	OPTION_FLOAT,	/* float */
 	OPTION_SEED,	/* uint64_t; sets seed_given */
 	OPTION_KV,	/* enum unpu_kv */
+	OPTION_STOP,	/* struct stop_list; may be given again */
+	OPTION_BIAS,	/* struct bias_list; may be given again */
+	OPTION_GROUP,	/* no option: help is the heading of those that follow */
 };
 
 struct option {
@@ -39,17 +55,30 @@ struct option {
 	const char *name;	/* without "--", NULL: none */
 	enum option_kind kind;
 	size_t field;		/* offset in struct settings */
-	const char *value;	/* what --help calls the value */
+	/*
+	 * What --help calls the value; completion knows FILE, FORM, DEVICE and words with | between
+	 * them.
+	 */
+	const char *value;
 	const char *initial;	/* default, parsed like a value; NULL: zero */
 	double least, most;	/* OPTION_COUNT, OPTION_FLOAT */
 	const char *help;	/* NULL: for unpu itself, not shown */
 };
 
+/* A term and what it means: examples, environment, files. Lists end with a NULL term. */
+struct doc_item {
+	const char *term, *text;
+};
+
+/* Texts are paragraphs with an empty line between them and no other newline. */
 struct command {
 	const char *name;
 	const char *usage;	/* what follows the name: "MODEL [OPTIONS]" */
 	const char *brief;	/* one line of `unpu --help` */
-	const char *details;	/* above the options in the command's --help; ends with a newline */
+	const char *details;	/* above the options in --help, and in the manual page */
+	const char *more;	/* in the manual page only; may be NULL */
+	const struct doc_item *files;	/* for the manual page; may be NULL */
+	const struct doc_item *examples;	/* a command line and what it does */
 	bool takes_model, takes_rest;
 	const struct option *options;
 	size_t num_options;
@@ -60,6 +89,9 @@ struct command {
 int options_parse(const struct command *command, int argc, char **argv, struct settings *settings,
 		  bool *help);
 void options_help(const struct command *command);
+/* Range, default and whether it may be given again, as --help says it behind the option's text. */
+void options_remark(const struct option *option, char *text, size_t size);
+const char *kv_name(enum unpu_kv kv);
 
 /* Token ids separated by blanks or commas, appended to *ids, which grows and ends with free().
  * EXIT_OK, or EXIT_USAGE after one line that begins with subject. */
@@ -72,20 +104,51 @@ int options_ids(const char *subject, const char *text, size_t length, uint32_t *
 	{ 't', "threads", OPTION_COUNT, OPTION_FIELD(threads), "N", NULL, 1, 64, \
 	  "threads; default: one per usable processor, up to 8" }
 #define OPTION_DEVICE \
-	{ 'd', "device", OPTION_TEXT, OPTION_FIELD(device), "NAME", "auto", 0, 0, \
+	{ 'd', "device", OPTION_TEXT, OPTION_FIELD(device), "DEVICE", "auto", 0, 0, \
 	  "a device that `unpu devices` lists" }
 #define OPTION_CONTEXT(what) \
 	{ 'c', "context", OPTION_COUNT, OPTION_FIELD(context), "N", NULL, 1, INT32_MAX, what }
 #define OPTION_KV_TYPE \
-	{ 0, "kv", OPTION_KV, OPTION_FIELD(kv), "f16|f32", "f16", 0, 0, "type of the KV cache" }
+	{ 0, "kv", OPTION_KV, OPTION_FIELD(kv), "f16|f32|int8", "f16", 0, 0, \
+	  "type of the KV cache; int8 takes about half of f16's memory" }
 #define OPTION_BATCH \
 	{ 0, "batch", OPTION_COUNT, OPTION_FIELD(batch), "N", NULL, 1, 512, \
 	  "prompt tokens computed at once; default: the device's choice" }
-#define OPTION_JSON \
-	{ 0, "json", OPTION_FLAG, OPTION_FIELD(json), NULL, NULL, 0, 0, "JSON instead of a table" }
+#define OPTION_JSON(what) \
+	{ 0, "json", OPTION_FLAG, OPTION_FIELD(json), NULL, NULL, 0, 0, what }
 #define OPTION_PROMPT(what) \
 	{ 'p', "prompt", OPTION_TEXT, OPTION_FIELD(text), "TEXT", NULL, 0, 0, what }
 #define OPTION_FILE(what) \
 	{ 'f', "file", OPTION_TEXT, OPTION_FIELD(file), "FILE", NULL, 0, 0, what }
+#define OPTION_HEADING(text) \
+	{ 0, NULL, OPTION_GROUP, 0, NULL, NULL, 0, 0, text }
+#define OPTION_SYSTEM \
+	{ 0, "system", OPTION_TEXT, OPTION_FIELD(system), "TEXT", NULL, 0, 0, \
+	  "what the model is told before the first message" }
+#define OPTION_TEMPLATE \
+	{ 0, "template", OPTION_TEXT, OPTION_FIELD(form), "FORM", NULL, 0, 0, \
+	  "form of chats; default: the model's own" }
+/* What chooses the next token: for a command that samples. */
+#define OPTIONS_SAMPLER \
+	{ 0, "temp", OPTION_FLOAT, OPTION_FIELD(temperature), "X", "0.8", 0, 100, \
+	  "temperature, 0 takes the likeliest token" }, \
+	{ 0, "top-k", OPTION_COUNT, OPTION_FIELD(top_k), "N", "40", 0, INT32_MAX, \
+	  "choose among the N likeliest tokens, 0: all" }, \
+	{ 0, "top-p", OPTION_FLOAT, OPTION_FIELD(top_p), "X", "0.95", 0.001, 1, \
+	  "choose among the likeliest that have X together, 1: all" }, \
+	{ 0, "min-p", OPTION_FLOAT, OPTION_FIELD(min_p), "X", "0.05", 0, 1, \
+	  "drop tokens below X times the likeliest, 0: none" }, \
+	{ 0, "repeat-penalty", OPTION_FLOAT, OPTION_FIELD(repeat_penalty), "X", "1.0", 0.01, 100, \
+	  "above 1: against repetition" }, \
+	{ 0, "frequency-penalty", OPTION_FLOAT, OPTION_FIELD(frequency_penalty), "X", "0", -100, \
+	  100, "taken off a token's logit for each time that it occurred" }, \
+	{ 0, "presence-penalty", OPTION_FLOAT, OPTION_FIELD(presence_penalty), "X", "0", -100, 100, \
+	  "taken off a token's logit once when it occurred" }, \
+	{ 0, "repeat-last-n", OPTION_COUNT, OPTION_FIELD(repeat_last_n), "N", "64", 0, INT32_MAX, \
+	  "tokens that the three penalties look back on" }, \
+	{ 0, "bias", OPTION_BIAS, OPTION_FIELD(bias), "ID=X", NULL, -100, 100, \
+	  "add X to the logit of token ID; -inf: never" }, \
+	{ 0, "seed", OPTION_SEED, OPTION_FIELD(seed), "N", NULL, 0, 0, \
+	  "same seed, same text; default: random, --stats shows it" }
 
 #endif

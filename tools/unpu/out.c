@@ -10,6 +10,7 @@
 
 #include "tools/unpu/interrupt.h"
 #include "tools/unpu/out.h"
+#include "tools/unpu/progress.h"
 
 /* No text that a micro model reads comes near it; /dev/zero does. */
 #define MAX_INPUT	((size_t)256 << 20)
@@ -20,7 +21,7 @@ static struct {
 	int error;
 } out;
 
-static bool library_spoke;
+static bool library_spoke, only_warns;
 static const char *library_subject;
 
 /* ---- UTF-8 ------------------------------------------------------------------------------- */
@@ -93,6 +94,7 @@ static void say_line(const char *format, va_list args)
 	vsnprintf(text, sizeof(text), format, args);
 	escape(line, sizeof(line) - 1, &at, text);
 	line[at++] = '\n';
+	progress_erase();
 	/* One write, so that lines of two processes do not mix. Nobody can be told of an error. */
 	if (write(STDERR_FILENO, line, at) < 0)
 		return;
@@ -131,19 +133,30 @@ void log_library(void *arg, enum unpu_log_level level, const char *text)
 {
 	const char *subject = library_subject ? library_subject : "";
 	const char *colon = library_subject ? ": " : "";
+	bool error = level == UNPU_LOG_ERROR && !only_warns;
+	static const char fd[] = "file descriptor ";
+	const char *name = library_subject ? strchr(text, ':') : NULL;
 
 	(void)arg;
-	if (level == UNPU_LOG_WARN)
-		say("warning: %s%s%s", subject, colon, text);
-	if (level != UNPU_LOG_ERROR || library_spoke)
+	/* The library knows a file that it did not open by its number. */
+	if (name && name[1] && !strncmp(text, fd, strlen(fd)))
+		text = name + 2;
+	/* After Ctrl-C the call that it ended has nothing to complain about. */
+	if (level > UNPU_LOG_WARN || interrupted() || (level == UNPU_LOG_ERROR && library_spoke))
 		return;
-	library_spoke = true;
-	say("%s%s%s", subject, colon, text);
+	library_spoke = library_spoke || level == UNPU_LOG_ERROR;
+	say("%s%s%s%s", error ? "" : "warning: ", subject, colon, text);
 }
 
 void log_subject(const char *subject)
 {
 	library_subject = subject;
+}
+
+void log_only_warns(bool yes)
+{
+	only_warns = yes;
+	library_spoke = false;
 }
 
 int fail_library(int err, const char *subject)

@@ -25,6 +25,8 @@ unpu_log_fn log_library;
 int fail_library(int err, const char *subject);
 /* What the library speaks of from now on and cannot name, as the file behind a descriptor. */
 void log_subject(const char *subject);
+/* Errors are warnings from now on: the command goes on without what failed. */
+void log_only_warns(bool yes);
 
 /* Buffered stdout. The first error is kept and makes all later calls do nothing. */
 void out_write(const void *data, size_t length);

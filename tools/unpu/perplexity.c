@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/unpu/interrupt.h"
+#include "tools/unpu/json.h"
+#include "tools/unpu/out.h"
+#include "tools/unpu/perplexity.h"
+#include "tools/unpu/progress.h"
+
+#define WINDOW	512
+#define LEAST	4	/* a window of 4 scores one token */
+#define ROWS	32	/* logits held at once: 19 MB with a vocabulary of 150,000 */
+
+struct perplexity {
+	const struct settings *settings;
+	struct settings sized;	/* with a context of one window */
+	struct unpu_model *model;
+	struct unpu_session *session;
+	struct unpu_model_info info;
+	uint32_t *ids;
+	size_t count;
+	bool has_begin;
+	uint32_t begin;		/* the token that begins a text */
+	uint32_t window;
+	size_t windows;
+	float *logits;
+	/* of the tokens scored: how many, the sums of -log p and of its squares */
+	size_t scored;
+	double sum, squares;
+};
+
+/* ---- the text ---------------------------------------------------------------------------- */
+
+static int read_text(struct perplexity *p, struct input *file)
+{
+	size_t length;
+	char *text;
+	int status;
+
+	status = input_read(file, &text, &length);
+	if (status)
+		return status;
+	status = model_tokenize(p->model, text, length, UNPU_TOKENIZE_ADD_SPECIAL, &p->ids,
+				&p->count);
+	free(text);
+	return status;
+}
+
+/* Special tokens around "a" are more than "a"; what stands before it begins a text. */
+static void find_begin(struct perplexity *p)
+{
+	uint32_t bare[8], special[8];
+	int64_t n, m;
+
+	n = unpu_tokenize(p->model, "a", 1, 0, bare, 8);
+	m = unpu_tokenize(p->model, "a", 1, UNPU_TOKENIZE_ADD_SPECIAL, special, 8);
+	p->has_begin = n > 0 && m > n && m <= 8 &&
+		       !memcmp(special + 1, bare, (size_t)n * sizeof(*bare));
+	p->begin = special[0];
+}
+
+static int choose_window(struct perplexity *p)
+{
+	const struct settings *s = p->settings;
+	uint32_t most = s->context ? s->context : p->info.context;
+
+	p->window = s->window ? s->window : WINDOW;
+	if (s->window > most)
+		return fail("--window %" PRIu32 " is above the context of %" PRIu32, s->window,
+			    most);
+	p->window = p->window < most ? p->window : most;
+	if (p->window < LEAST)
+		return fail("a context of %" PRIu32 " is too small for a window", p->window);
+	if (p->count < LEAST)
+		return fail("%s: %zu tokens are too few to score any", s->corpus, p->count);
+	if (p->count < p->window) {
+		say("%s has %zu tokens, less than a window of %" PRIu32 ": they are one window",
+		    s->corpus, p->count, p->window);
+		p->window = (uint32_t)p->count;
+	}
+	p->windows = p->count / p->window;
+	p->sized = *s;
+	p->sized.context = p->window;
+	return EXIT_OK;
+}
+
+/* ---- scores ------------------------------------------------------------------------------ */
+
+/* -log p of the token after softmax. */
+static double surprise(const float *logits, uint32_t vocab, uint32_t id)
+{
+	float most = logits[0];
+	double sum = 0;
+	uint32_t i;
+
+	for (i = 1; i < vocab; i++)
+		most = logits[i] > most ? logits[i] : most;
+	for (i = 0; i < vocab; i++)
+		sum += expf(logits[i] - most);
+	return log(sum) + most - logits[id];
+}
+
+static void score(struct perplexity *p, const float *logits, uint32_t id)
+{
+	double x = surprise(logits, p->info.vocab, id);
+
+	p->sum += x;
+	p->squares += x * x;
+	p->scored++;
+}
+
+static double value(const struct perplexity *p)
+{
+	return exp(p->sum / (double)p->scored);
+}
+
+/* Standard error: that of the mean of -log p, carried through exp(). */
+static double error(const struct perplexity *p)
+{
+	double n = (double)p->scored, mean = p->sum / n, variance = p->squares / n - mean * mean;
+
+	if (p->scored < 2 || variance < 0)
+		return 0;
+	return value(p) * sqrt(variance / (n - 1));
+}
+
+static int library_error(const struct perplexity *p, int err)
+{
+	return interrupted() ? EXIT_INTERRUPTED : fail_library(err, p->settings->model);
+}
+
+/* ids: of one window; the progress is counted in tokens of all. */
+static int score_window(struct perplexity *p, size_t which, uint32_t *ids)
+{
+	uint64_t total = (uint64_t)p->windows * p->window, before = (uint64_t)which * p->window;
+	uint32_t at = p->window / 2, n, i;
+	int err;
+
+	if (p->has_begin)
+		ids[0] = p->begin;
+	err = unpu_session_rollback(p->session, 0);
+	if (err >= 0)
+		err = unpu_session_prompt(p->session, ids, at);
+	for (; err >= 0 && at < p->window - 1; at += n) {
+		if (progress_show(NULL, before + at, total))
+			return EXIT_INTERRUPTED;
+		n = p->window - 1 - at;
+		n = n < ROWS ? n : ROWS;
+		err = unpu_session_logits(p->session, ids + at, n, p->logits);
+		for (i = 0; err >= 0 && i < n; i++)
+			score(p, p->logits + (size_t)i * p->info.vocab, ids[at + i + 1]);
+	}
+	if (err < 0)
+		return library_error(p, err);
+	progress_note("perplexity %.3f", value(p));
+	return EXIT_OK;
+}
+
+static int score_all(struct perplexity *p)
+{
+	int status = EXIT_OK;
+	size_t i;
+
+	p->logits = calloc(ROWS, (size_t)p->info.vocab * sizeof(float));
+	if (!p->logits)
+		return fail("the logits: %s", strerror(ENOMEM));
+	interrupt_cancels(p->session);
+	progress_begin("scoring");
+	for (i = 0; i < p->windows && !status; i++)
+		status = score_window(p, i, p->ids + i * p->window);
+	progress_end();
+	interrupt_cancels(NULL);
+	return status;
+}
+
+/* ---- results ----------------------------------------------------------------------------- */
+
+static void put_result(const struct perplexity *p)
+{
+	if (!p->settings->json) {
+		out_printf("perplexity %.4f +- %.4f, %zu tokens scored in %zu windows\n", value(p),
+			   error(p), p->scored, p->windows);
+		return;
+	}
+	json_open(NULL, '{');
+	json_exact("perplexity", value(p));
+	json_exact("error", error(p));
+	json_count("tokens", p->scored);
+	json_count("windows", p->windows);
+	json_count("window", p->window);
+	json_text("model", p->settings->model);
+	json_text("text", p->settings->corpus);
+	json_text("kv", kv_name(p->settings->kv));
+	json_text("device_name", p->info.device_name);
+	json_close('}');
+}
+
+static int measure(struct perplexity *p, struct input *text)
+{
+	int status = model_open(p->settings, 0, &p->model);
+
+	if (!status) {
+		unpu_model_info(p->model, &p->info);
+		find_begin(p);
+		status = read_text(p, text);
+	}
+	if (!status)
+		status = choose_window(p);
+	if (!status)
+		status = session_open(p->model, &p->sized, 0, 0, UNPU_SESSION_NO_END, &p->session);
+	if (!status)
+		status = score_all(p);
+	if (!status)
+		put_result(p);
+	return status;
+}
+
+int perplexity_main(const struct settings *settings, struct input *text)
+{
+	struct perplexity p = { .settings = settings, .info = UNPU_MODEL_INFO_INIT };
+	int status = measure(&p, text);
+
+	unpu_session_destroy(p.session);
+	unpu_model_destroy(p.model);
+	free(p.ids);
+	free(p.logits);
+	return status;
+}
