@@ -29,28 +29,63 @@ struct head {
 	double m, m_err;
 };
 
+/* Largest |q| of int8, where q may be rounded to 16 bits; 0 for other types. */
+static double largest_q(const struct problem *p, const float *q)
+{
+	double m = 0;
+
+	for (uint32_t i = 0; p->kv_type == DRM_UNPU_KV_INT8 && i < p->args.head_dim; i++)
+		m = fmax(m, fabs((double)q[i]));
+	return m;
+}
+
 /* A sum of n products in any order errs by (n + 1) roundings of the sum of magnitudes. */
 static void naive_scores(const struct problem *p, uint32_t head, struct head *h)
 {
 	const struct unpu_attn_args *a = &p->args;
 	const float *q = p->q + head * a->ldq;
+	double step = largest_q(p, q) / 32767;
 
 	h->m = -INFINITY;
 	h->m_err = 0;
 	for (uint32_t j = 0; j < a->cells; j++) {
-		double sum = 0, size = 0;
+		double sum = 0, size = 0, k_size = 0;
 
 		for (uint32_t i = 0; i < a->head_dim; i++) {
 			double term = (double)q[i] * p->k[j * a->head_dim + i];
 
 			sum += term;
 			size += fabs(term);
+			k_size += fabs((double)p->k[j * a->head_dim + i]);
 		}
 		h->s[j] = a->scale * sum;
-		h->err[j] = (a->head_dim + 3) * CHECK_EPS * fabs(a->scale) * size;
+		h->err[j] = fabs(a->scale) * ((a->head_dim + 3) * CHECK_EPS * (size + step * k_size) +
+					      0.5 * step * k_size);
 		h->m = h->s[j] > h->m ? h->s[j] : h->m;
 		h->m_err = fmax(h->m_err, h->err[j]);
 	}
+}
+
+/*
+ * By how much the outputs of element i may be off because weights times scales, as integers, are
+ * multiples of the largest of them / 32767: half a step for each quant.
+ */
+static double value_step(const struct problem *p, const double *weight, uint32_t i)
+{
+	const uint16_t *scales = p->args.v_scales;
+	const int8_t *quants = p->args.v;
+	uint32_t n = p->args.head_dim;
+	double largest = 0, sum = 0;
+
+	if (p->kv_type != DRM_UNPU_KV_INT8)
+		return 0;
+	for (uint32_t j = 0; j < p->args.cells; j++) {
+		double d = unpu_f16_float(scales[j * unpu_kv_scales(n) + i / 32]);
+
+		largest = fmax(largest, weight[j] * d);
+		sum += abs(quants[j * n + i]);
+	}
+	return sum * fmax(0.5 * largest / 32767, 1e-30);
 }
 
 static void compare_head(const struct problem *p, uint32_t head)
@@ -73,7 +108,7 @@ static void compare_head(const struct problem *p, uint32_t head)
 		check_fail("cells %u, dim %u, head %u of %u: max %.9g, sum %.9g, not %.9g, %.9g",
 			   a->cells, a->head_dim, head, a->group, ms[0], ms[1], h.m, sum);
 	for (uint32_t i = 0; i < a->head_dim && check_going_on(); i++) {
-		double want = 0, bound = 0;
+		double want = 0, bound = 1.01 * value_step(p, weight, i);
 
 		for (uint32_t j = 0; j < a->cells; j++) {
 			double term = weight[j] * p->v[j * a->head_dim + i];

@@ -68,6 +68,10 @@ typedef void unpu_to_f16_fn(const float *x, uint32_t n, uint16_t *out);
  * k and v: [cells][head_dim] of the table's kv type; int8 with k_scales and v_scales,
  * [cells][unpu_kv_scales(head_dim)] f16. q and o are head_dim floats, ldq and ldo apart per query
  * head; ms is 2 floats, 2 apart. A row's order of sums depends on head_dim alone.
+ *
+ * int8 may be multiplied as integers: q rounded to multiples of max |q| / 32767 of its head, and
+ * exp(s[j] - m) times a scale of v to multiples of the largest such product / 32767 of the chunk
+ * (below 1e-30: to 0). Against the rounding of k and v to 8 bits that is nothing.
  */
 struct unpu_attn_args {
 	uint32_t cells, group, head_dim;

@@ -8,14 +8,15 @@
  * is summed in WIDTH lanes over head_dim, then by a tree; an output in order of the cells: neither
  * order knows how many heads or cells there are.
  *
- * int8: K is multiplied by its scale as it is loaded, which is exact in f32 (7 bits times 11); the
- * scale of V goes into the cell's weight, once for the 32 that share it.
+ * int8: K is multiplied as int16 by q of 16 bits, 32 to an int32 sum that its scale makes a float.
+ * The scale of V goes into the cell's weight, once for the 32 that share it.
  */
 #ifndef UNPU_CPU_X86_ATTN_H
 #define UNPU_CPU_X86_ATTN_H
 
 #include <math.h>
 
+#include "runtime/half.h"
 #include "runtime/device/cpu/x86/x86.h"
 
 #define CELLS		4	/* scores of one head at a time */
@@ -33,6 +34,9 @@ UNPU_INLINE vec vec_add(vec a, vec b);
 UNPU_INLINE vec vec_sub(vec a, vec b);
 UNPU_INLINE vec vec_mul(vec a, vec b);
 UNPU_INLINE vec vec_fma(vec a, vec b, vec c);
+/* 32 int8 as int16, and their products with 32 int16, summed up to WIDTH sums. */
+UNPU_INLINE vec_block vec_block_load(const int8_t *p, uint32_t left);
+UNPU_INLINE vec vec_block_dot(const vec_block *k, const int16_t *q);
 /* b when a is NaN. */
 UNPU_INLINE vec vec_max(vec a, vec b);
 /* exp of a score less the largest. */
@@ -45,6 +49,8 @@ UNPU_INLINE __m128 vec_sum4(const vec v[4]);
 /* What the heads of one call share, and what is worked out for those at hand. */
 struct chunk {
 	const struct unpu_attn_args *a;
+	int16_t q[HEADS][MAX_BLOCKS * 32];	/* of int8, padded with zeros */
+	float q_step[HEADS];			/* what 1 of it is */
 	float k_scales[MAX_BLOCKS][UNPU_CHUNK], v_scales[MAX_BLOCKS][UNPU_CHUNK];
 	float s[HEADS][UNPU_CHUNK];		/* scores, then weights */
 	float w[PART_BLOCKS][HEADS][UNPU_CHUNK];	/* weights times scales of V */
@@ -90,6 +96,69 @@ UNPU_INLINE void load_scales(const struct unpu_attn_args *a, const uint16_t *sca
 	}
 }
 
+/* One head of q to 16 bits; what is not finite makes the step NaN, and with it all scores. */
+UNPU_INLINE void round_q(struct chunk *c, const float *q, uint32_t h)
+{
+	const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+	const uint32_t n = c->a->head_dim;
+	__m256i m = _mm256_setzero_si256();
+	uint32_t bits[8], top = 0;
+	float largest;
+	__m256 inv;
+
+	/* magnitudes order as their bits do, and NaN lies above infinity */
+	for (uint32_t i = 0; i < n; i += 8)
+		m = _mm256_max_epi32(m, _mm256_and_si256(
+			_mm256_loadu_si256((const __m256i *)(q + i)), magnitude));
+	_mm256_storeu_si256((__m256i *)bits, m);
+	for (int i = 0; i < 8; i++)
+		top = bits[i] > top ? bits[i] : top;
+	largest = unpu_bits_float(top);
+	c->q_step[h] = top < 0x7f800000 ? largest / 32767 : NAN;
+	inv = _mm256_set1_ps(largest < 1e-30f ? 0 : 32767 / largest);
+	for (uint32_t i = 0; i < n; i += 8) {
+		__m256i v = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(q + i), inv));
+
+		_mm_storeu_si128((__m128i *)(c->q[h] + i), _mm_packs_epi32(
+			_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)));
+	}
+	for (uint32_t i = n; i % 32; i += 8)
+		_mm_storeu_si128((__m128i *)(c->q[h] + i), _mm_setzero_si128());
+}
+
+/* Scores of int8, as below. */
+UNPU_INLINE void scores4_int8(struct chunk *c, const uint32_t heads, uint32_t j)
+{
+	const struct unpu_attn_args *a = c->a;
+	const uint32_t n = a->head_dim, last = a->cells - 1;
+	vec acc[HEADS][CELLS];
+	const int8_t *at[CELLS];
+
+	UNPU_UNROLL
+	for (uint32_t e = 0; e < CELLS; e++) {
+		at[e] = (const int8_t *)a->k + (uint64_t)(j + e < last ? j + e : last) * n;
+		UNPU_UNROLL
+		for (uint32_t h = 0; h < heads; h++)
+			acc[h][e] = vec_set1(0);
+	}
+	for (uint32_t i = 0; i < n; i += 32) {
+		UNPU_UNROLL
+		for (uint32_t e = 0; e < CELLS; e++) {
+			vec_block k = vec_block_load(at[e] + i, n - i);
+			vec scale = vec_set1(c->k_scales[i / 32][j + e]);
+
+			UNPU_UNROLL
+			for (uint32_t h = 0; h < heads; h++)
+				acc[h][e] = vec_fma(vec_block_dot(&k, c->q[h] + i), scale,
+						    acc[h][e]);
+		}
+	}
+	UNPU_UNROLL
+	for (uint32_t h = 0; h < heads; h++)
+		_mm_storeu_ps(c->s[h] + j, _mm_mul_ps(vec_sum4(acc[h]),
+						      _mm_set1_ps(a->scale * c->q_step[h])));
+}
+
 /* Scores of cells j .. j + 3; past the last cell the last one again. */
 UNPU_INLINE void scores4(struct chunk *c, const float *q, const uint32_t heads, uint32_t j,
 			 const int type)
@@ -108,11 +177,8 @@ UNPU_INLINE void scores4(struct chunk *c, const float *q, const uint32_t heads, 
 	}
 	for (uint32_t i = 0; i < n; i += WIDTH) {
 		UNPU_UNROLL
-		for (uint32_t e = 0; e < CELLS; e++) {
+		for (uint32_t e = 0; e < CELLS; e++)
 			k[e] = load_kv(a->k, at[e] + i, n - i, type);
-			if (type == DRM_UNPU_KV_INT8)
-				k[e] = vec_mul(k[e], vec_set1(c->k_scales[i / 32][j + e]));
-		}
 		UNPU_UNROLL
 		for (uint32_t h = 0; h < heads; h++) {
 			vec v = vec_load(q + h * a->ldq + i, n - i);
@@ -200,11 +266,17 @@ UNPU_INLINE void outputs(struct chunk *c, float *o, const uint32_t heads, uint32
 UNPU_INLINE void attn_heads(struct chunk *c, uint32_t head, const uint32_t heads, const int type)
 {
 	const struct unpu_attn_args *a = c->a;
+	const float *q = a->q + head * a->ldq;
 	float *o = a->o + head * a->ldo;
 	uint32_t i = 0;
 
+	for (uint32_t h = 0; type == DRM_UNPU_KV_INT8 && h < heads; h++)
+		round_q(c, q + h * a->ldq, h);
 	for (uint32_t j = 0; j < a->cells; j += CELLS)
-		scores4(c, a->q + head * a->ldq, heads, j, type);
+		if (type == DRM_UNPU_KV_INT8)
+			scores4_int8(c, heads, j);
+		else
+			scores4(c, q, heads, j, type);
 	UNPU_UNROLL
 	for (uint32_t h = 0; h < heads; h++)
 		softmax(c->s[h], a->cells, a->ms + 2 * (head + h));

@@ -3,6 +3,9 @@
 #include "runtime/device/cpu/x86/exp.h"
 
 typedef __m256 vec;
+typedef struct {
+	__m256i low, high;
+} vec_block;
 
 #define WIDTH	8
 #define HEADS	2	/* with four cells, 8 of the 16 registers */
@@ -56,6 +59,31 @@ UNPU_INLINE vec vec_mul(vec a, vec b)
 UNPU_INLINE vec vec_fma(vec a, vec b, vec c)
 {
 	return _mm256_fmadd_ps(a, b, c);
+}
+
+UNPU_INLINE __m256i load16_int8(const void *p)
+{
+	return _mm256_cvtepi8_epi16(_mm_loadu_si128(p));
+}
+
+UNPU_INLINE vec_block vec_block_load(const int8_t *p, uint32_t left)
+{
+	int8_t part[32] = { 0 };
+
+	if (left < 32) {
+		for (uint32_t i = 0; i < left; i += 8)
+			memcpy(part + i, p + i, 8);
+		p = part;
+	}
+	return (vec_block){ load16_int8(p), load16_int8(p + 16) };
+}
+
+UNPU_INLINE vec vec_block_dot(const vec_block *k, const int16_t *q)
+{
+	__m256i low = _mm256_madd_epi16(k->low, _mm256_loadu_si256((const __m256i *)q));
+	__m256i high = _mm256_madd_epi16(k->high, _mm256_loadu_si256((const __m256i *)(q + 16)));
+
+	return _mm256_cvtepi32_ps(_mm256_add_epi32(low, high));
 }
 
 UNPU_INLINE vec vec_max(vec a, vec b)

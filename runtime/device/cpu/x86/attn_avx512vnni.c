@@ -3,6 +3,7 @@
 #include "runtime/device/cpu/x86/x86.h"
 
 typedef __m512 vec;
+typedef __m512i vec_block;
 
 #define WIDTH	16
 #define HEADS	4	/* with four cells, 16 of the 32 registers */
@@ -57,6 +58,18 @@ UNPU_INLINE vec vec_mul(vec a, vec b)
 UNPU_INLINE vec vec_fma(vec a, vec b, vec c)
 {
 	return _mm512_fmadd_ps(a, b, c);
+}
+
+UNPU_INLINE vec_block vec_block_load(const int8_t *p, uint32_t left)
+{
+	__mmask32 mask = left < 32 ? (1u << left) - 1 : 0xffffffff;
+
+	return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(mask, p));
+}
+
+UNPU_INLINE vec vec_block_dot(const vec_block *k, const int16_t *q)
+{
+	return _mm512_cvtepi32_ps(_mm512_madd_epi16(*k, _mm512_loadu_si512(q)));
 }
 
 UNPU_INLINE vec vec_max(vec a, vec b)
