@@ -13,6 +13,14 @@ void unpu_file_init(struct unpu_file *f, int fd)
 	f->fd = fd;
 }
 
+void unpu_file_init_memory(struct unpu_file *f, const void *data, uint64_t size)
+{
+	unpu_file_init(f, -1);
+	f->in_memory = true;
+	f->data = data;
+	f->data_left = size;
+}
+
 /* Of an fd that does not block: wait for it. */
 static int wait_for(int fd, short events)
 {
@@ -59,7 +67,7 @@ static int read_all(struct unpu_file *f, void *bytes, size_t count)
 {
 	uint8_t *at = bytes;
 
-	if (f->fd < 0)
+	if (f->in_memory)
 		return read_data(f, bytes, count);
 	while (count) {
 		ssize_t n = read(f->fd, at, count);

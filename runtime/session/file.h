@@ -65,7 +65,8 @@ _Static_assert(sizeof(struct unpu_session_head) == 128, "the file's head");
 
 /* A file on its way in or out, or one in memory on its way in. */
 struct unpu_file {
-	int fd;			/* -1: data */
+	int fd;
+	bool in_memory;		/* what is read is this, not an fd's */
 	const uint8_t *data;
 	uint64_t data_left;
 	uint64_t sum;
@@ -79,6 +80,7 @@ struct unpu_file {
 #define UNPU_FILE_DAMAGED	(-EBADMSG)
 
 void unpu_file_init(struct unpu_file *f, int fd);
+void unpu_file_init_memory(struct unpu_file *f, const void *data, uint64_t size);
 /* Bytes of the part that is written; 0 or the -errno of write(2). */
 int unpu_file_put(struct unpu_file *f, const void *bytes, size_t count);
 /* The part ends: its sum. */
@@ -97,7 +99,7 @@ struct unpu_session_file {
 	struct unpu_session_params params;	/* points into what follows */
 	struct unpu_logit_bias bias[UNPU_MAX_BIAS];
 	const char *stop[UNPU_MAX_STOP];
-	char stop_text[UNPU_MAX_STOP * (UNPU_MAX_STOP_LENGTH + 1)];
+	char stop_bytes[UNPU_MAX_STOP * (4 + UNPU_MAX_STOP_LENGTH)];
 };
 
 /*

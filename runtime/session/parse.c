@@ -49,45 +49,47 @@ static int read_head(struct unpu_session_head *head, struct unpu_file *f, uint32
 	return ret ? fail_read(log, ret) : check_head(head, max_tokens, log);
 }
 
-static int read_tokens(struct unpu_session_file *file, struct unpu_file *f,
-		       const struct unpu_log *log)
+static int read_body(struct unpu_session_file *file, struct unpu_file *f,
+		     const struct unpu_log *log)
 {
 	const struct unpu_session_head *head = &file->head;
+	size_t tokens = sizeof(*file->tokens) * head->num_tokens;
+	size_t bias = sizeof(file->bias[0]) * head->num_bias;
 	int ret;
 
-	file->tokens = malloc(4ull * head->num_tokens + 1);
+	file->tokens = malloc(tokens + 1);
 	if (!file->tokens)
 		return unpu_fail(log, -ENOMEM, "no memory for %u tokens", head->num_tokens);
-	ret = unpu_file_get(f, file->tokens, 4ull * head->num_tokens);
+	unpu_file_begin(f, tokens + bias + head->stop_bytes);
+	ret = unpu_file_get(f, file->tokens, tokens);
+	ret = ret ? ret : unpu_file_get(f, file->bias, bias);
+	ret = ret ? ret : unpu_file_get(f, file->stop_bytes, head->stop_bytes);
+	ret = ret ? ret : unpu_file_check(f);
 	return ret ? fail_read(log, ret) : 0;
 }
 
-/* Each string's length is read before its bytes, all of them from what is left of the part. */
-static int read_stops(struct unpu_session_file *file, struct unpu_file *f,
-		      const struct unpu_log *log)
+/* Of stop_bytes bytes, each string's length before it; the strings take the lengths' places. */
+static int take_stops(struct unpu_session_file *file, const struct unpu_log *log)
 {
 	uint32_t left = file->head.stop_bytes, length;
-	char *text = file->stop_text;
+	char *at = file->stop_bytes;
 
 	for (uint32_t i = 0; i < file->head.num_stop; i++) {
-		int ret = left < 4 ? UNPU_FILE_DAMAGED : unpu_file_get(f, &length, 4);
-
-		if (ret)
-			return fail_read(log, ret);
-		left -= 4;
+		if (left < sizeof(length))
+			return unpu_fail(log, -EINVAL, "a stop string is missing");
+		memcpy(&length, at, sizeof(length));
+		left -= sizeof(length);
 		if (!length || length > UNPU_MAX_STOP_LENGTH || length > left)
-			return unpu_fail(log, -EINVAL, "a stop string of %u bytes", length);
-		ret = unpu_file_get(f, text, length);
-		if (ret)
-			return fail_read(log, ret);
-		if (memchr(text, 0, length))
-			return unpu_fail(log, -EINVAL, "a stop string with a NUL in it");
-		text[length] = 0;
-		file->stop[i] = text;
-		text += length + 1;
+			return unpu_fail(log, -EINVAL, "a stop string is %u bytes long", length);
+		if (memchr(at + sizeof(length), 0, length))
+			return unpu_fail(log, -EINVAL, "a stop string has a NUL in it");
+		memmove(at, at + sizeof(length), length);
+		at[length] = 0;
+		file->stop[i] = at;
+		at += sizeof(length) + length;
 		left -= length;
 	}
-	return left ? fail_read(log, UNPU_FILE_DAMAGED) : 0;
+	return left ? unpu_fail(log, -EINVAL, "more stop strings than there are") : 0;
 }
 
 static void set_params(struct unpu_session_file *file)
@@ -128,29 +130,18 @@ static int check_tokens(const struct unpu_session_file *file, uint32_t vocab,
 int unpu_session_file_read(struct unpu_session_file *file, struct unpu_file *f, uint32_t vocab,
 			   uint32_t max_tokens, const struct unpu_log *log)
 {
-	const struct unpu_session_head *head = &file->head;
 	int ret;
 
 	memset(file, 0, sizeof(*file));
 	ret = read_head(&file->head, f, max_tokens, log);
 	if (ret)
 		return ret;
-	unpu_file_begin(f, 4ull * head->num_tokens + sizeof(file->bias[0]) * head->num_bias +
-			head->stop_bytes);
-	ret = read_tokens(file, f, log);
+	ret = read_body(file, f, log);
 	if (ret)
 		return ret;
-	ret = unpu_file_get(f, file->bias, sizeof(file->bias[0]) * head->num_bias);
-	if (ret)
-		return fail_read(log, ret);
-	ret = read_stops(file, f, log);
-	if (ret)
-		return ret;
-	ret = unpu_file_check(f);
-	if (ret)
-		return fail_read(log, ret);
 	set_params(file);
-	return check_tokens(file, vocab, log);
+	ret = take_stops(file, log);
+	return ret ? ret : check_tokens(file, vocab, log);
 }
 
 void unpu_session_file_finish(struct unpu_session_file *file)
@@ -245,9 +236,7 @@ int unpu_session_file_parse(const void *data, size_t size, const struct unpu_log
 		unpu_fail(log, ret, "no memory for a session file");
 		goto out;
 	}
-	unpu_file_init(f, -1);
-	f->data = data;
-	f->data_left = size;
+	unpu_file_init_memory(f, data, size);
 	ret = unpu_session_file_read(file, f, UINT32_MAX, MAX_TOKENS, log);
 	if (!ret && file->head.flags & UNPU_FILE_KV)
 		ret = parse_kv(&file->head, f);
