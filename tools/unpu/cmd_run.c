@@ -216,8 +216,8 @@ static int prompt_ids(struct run *run)
 		return fail("the prompt is empty, and %s has no token that begins a text",
 			    run->settings->model);
 	if (run->first && run->count > run->context - run->first)
-		return fail("the prompt has %zu tokens and the session %" PRIu32 ", the context has "
-			    "room for %" PRIu32 " (-c sets it)", run->count, run->first,
+		return fail("the prompt has %zu tokens and the session %" PRIu32 ", the context "
+			    "has room for %" PRIu32 " (-c sets it)", run->count, run->first,
 			    run->context);
 	if (run->count > run->context)
 		return fail("the prompt has %zu tokens, the context has room for %" PRIu32
@@ -410,8 +410,8 @@ const struct command cmd_run = {
 		   "writes both. With --chat the text is one message of a user, put into the form "
 		   "of chats that the model knows, and the answer is written alone.",
 	.more = "With --json nothing but one object is written to stdout, when all is done. text "
-		"is what was generated, without the prompt; bytes that are no UTF-8 are U+FFFD. ids "
-		"are all generated tokens, with those that ended the text. reason is one of length "
+		"is what was generated, without the prompt; bytes that are no UTF-8 are U+FFFD. "
+		"ids are all generated tokens, with those that ended the text. reason is one of length "
 		"(as many tokens as asked for), end (an end-of-text token), stop (the text of a "
 		"--stop), context (the context is full) and cancelled (Ctrl-C). stats are the "
 		"numbers of --stats.\n\n"

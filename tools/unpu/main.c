@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "tools/unpu/commands.h"
+#include "tools/unpu/docs.h"
 #include "tools/unpu/out.h"
 
 static const struct command *const commands[] = {
@@ -70,6 +71,11 @@ static int dispatch(int argc, char **argv)
 				  "(unpu --help lists the commands)");
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
 		return help_all();
+	if (!strcmp(argv[1], "--print-docs")) {
+		const struct command_list list = { commands, NUM_COMMANDS };
+
+		return docs_main(&list, argc - 2, argv + 2);
+	}
 	if (!strcmp(argv[1], "--version")) {
 		out_text("unpu " UNPU_VERSION_STRING "\n");
 		return EXIT_OK;

@@ -142,8 +142,8 @@ int options_ids(const char *subject, const char *text, size_t length, uint32_t *
 	  "above 1: against repetition" }, \
 	{ 0, "frequency-penalty", OPTION_FLOAT, OPTION_FIELD(frequency_penalty), "X", "0", -100, \
 	  100, "taken off a token's logit for each time that it occurred" }, \
-	{ 0, "presence-penalty", OPTION_FLOAT, OPTION_FIELD(presence_penalty), "X", "0", -100, 100, \
-	  "taken off a token's logit once when it occurred" }, \
+	{ 0, "presence-penalty", OPTION_FLOAT, OPTION_FIELD(presence_penalty), "X", "0", -100, \
+	  100, "taken off a token's logit once when it occurred" }, \
 	{ 0, "repeat-last-n", OPTION_COUNT, OPTION_FIELD(repeat_last_n), "N", "64", 0, INT32_MAX, \
 	  "tokens that the three penalties look back on" }, \
 	{ 0, "bias", OPTION_BIAS, OPTION_FIELD(bias), "ID=X", NULL, -100, 100, \
