@@ -176,6 +176,7 @@ benches := $(call bin,$(bench_src))
 all_src := $(lib_src) $(cmd_src) $(mk_src) $(testlib_src) $(check_src) $(unit_src) $(fuzz_src) \
 	$(bench_src)
 
+.PHONY: docs
 .PHONY: all tests units run bench install install-strip uninstall clean setup help $(outer) FORCE
 all: $(lib) $(so) $(so_links) $(cmd)
 units: $(units)
@@ -326,6 +327,16 @@ uninstall:
 	rm -f $(foreach item,$(installed),'$(DESTDIR)$(call part,3,$(item))') \
 		$(foreach name,$(installed_links) $(pc),'$(DESTDIR)$(name)')
 
+# Committed, so that a cross build need not run its command: manual pages and completion.
+docs: all
+	@set -e; put() { $(O)/unpu --print-docs $$2 $$3 >"$$1.new" && mv "$$1.new" "$$1"; }; \
+	put tools/packaging/completion/unpu.bash bash; \
+	put tools/packaging/completion/_unpu zsh; \
+	put tools/packaging/man/unpu.1 man; \
+	for name in $$($(O)/unpu --print-docs names); do \
+		put "tools/packaging/man/unpu-$$name.1" man "$$name"; \
+	done
+
 setup:
 	@tools/setup build test cross
 
@@ -339,6 +350,7 @@ help:
 	@echo 'make bench       speed of MODEL=file.gguf; PEER=dir: beside that of its llama-bench'
 	@echo 'make install     DESTDIR= PREFIX=/usr/local LIBDIR=PREFIX/lib; without symbols:'
 	@echo '                 install-strip; uninstall takes the same away'
+	@echo 'make docs        the manual pages and completion in tools/packaging, from the command'
 	@echo 'make setup       install what is missing (Debian 12)'
 	@echo 'make clean       remove $(O)'
 	@echo
