@@ -103,7 +103,7 @@ const struct unpu_template *unpu_template_at(uint32_t i)
 	return i < NUM_TEMPLATES ? &templates[i] : NULL;
 }
 
-/* ---- which form a text is ------------------------------------------------------------------ */
+/* ---- which form a text is --------------------------------------------------------------- */
 
 /* The next character from *at on that is no blank, \n as jinja writes it included; 0 at the end. */
 static char next_solid(struct unpu_str text, size_t *at)
@@ -223,7 +223,7 @@ int unpu_form_find(struct unpu_str text, const char *name, struct unpu_form *for
 	return 0;
 }
 
-/* ---- a conversation as text ---------------------------------------------------------------- */
+/* ---- a conversation as text ------------------------------------------------------------- */
 
 /* room is enough for need more items of that size. */
 static int grow(void **items, size_t size, size_t num, size_t need, size_t *room)
@@ -453,7 +453,7 @@ static void put_messages(struct render *r, const struct unpu_chat_message *messa
 		put_form(r, t->answer);
 }
 
-/* ---- what a form can say ------------------------------------------------------------------- */
+/* ---- what a form can say ---------------------------------------------------------------- */
 
 static int check_flags(uint32_t flags, size_t count, const struct unpu_log *log)
 {

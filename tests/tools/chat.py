@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Conversations as published templates render them: tests/tools/chat.py DIR >tests/data/chat/renderings
+"""Conversations as published templates render them; prints tests/data/chat/renderings:
 
-DIR holds NAME.jinja, the chat_template of a model's tokenizer_config.json. Needs python3-jinja2. The
-output has, per template, its form, BOS, EOS, what of its text tells the form, and conversations.
+    tests/tools/chat.py DIR
+
+DIR holds NAME.jinja, the chat_template of a model's tokenizer_config.json. Needs python3-jinja2.
+The output has, per template, its form, BOS, EOS, what of its text tells the form, conversations.
 """
 import os
 import sys
@@ -17,7 +19,8 @@ EXCERPTS = {  # name: form, BOS, EOS, has a system message, takes turns, what it
         "' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n"
         "' + message['content'] + '<|im_end|>' + '\n'}}"]),
     "chatml": ("chatml", "<s>", "<|im_end|>", True, False, [
-        "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"]),
+        "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + "
+        "'\\n'}}"]),
     "qwen2": ("chatml", "", "<|im_end|>", True, False, [
         "{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}"]),
     "qwen2.5": ("chatml", "", "<|im_end|>", True, False, [

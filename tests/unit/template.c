@@ -20,7 +20,7 @@
 #define COUNT(array)	(sizeof(array) / sizeof((array)[0]))
 #define PARSE		UNPU_SPAN_PARSE
 
-/* ---- finding ---------------------------------------------------------------------------------- */
+/* ---- finding ---------------------------------------------------------------------------- */
 
 static struct unpu_str str(const char *text)
 {
@@ -159,7 +159,7 @@ static void hostile(void **state)
 	}
 }
 
-/* ---- spans ------------------------------------------------------------------------------------ */
+/* ---- spans ------------------------------------------------------------------------------ */
 
 enum {
 	T_UNK, T_BOS, T_EOS, T_BYTE, T_SPACE = T_BYTE + 256, T_A, T_B, T_AB, T_SPACE_A, T_MARK,
