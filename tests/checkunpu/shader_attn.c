@@ -24,6 +24,34 @@ static double cache_at(const struct shader *sh, size_t at)
 	return (double)shader_floats(sh, UNPU_ATTN_KV)[at];
 }
 
+/* Half a step of q, where int8 may round it to 16 bits of the head's largest. */
+static double half_q_step(const struct unpu_attn_spec *s, const float *q)
+{
+	double m = 0;
+
+	for (uint32_t e = 0; s->kv_type == DRM_UNPU_KV_INT8 && e < s->head_dim; e++)
+		m = fmax(m, fabs((double)q[e]));
+	return 0.505 * m / 32767;
+}
+
+/* The same of weights times scales of V, summed over quants of at most 127 of n cells. */
+static double half_value_step(const struct shader *sh, size_t first, uint32_t n, uint32_t e,
+			      const double *weight)
+{
+	const struct unpu_attn_spec *s = sh->spec;
+	size_t cells = 2ul * s->kv_heads * s->slots * s->cells;
+	const uint16_t *scales = (const uint16_t *)(sh->bufs[UNPU_ATTN_KV].data +
+						    cells * s->head_dim);
+	double m = 0;
+
+	if (s->kv_type != DRM_UNPU_KV_INT8)
+		return 0;
+	scales += first * unpu_kv_scales(s->head_dim) + e / 32;
+	for (uint32_t j = 0; j < n; j++)
+		m = fmax(m, weight[j] * unpu_f16_float(scales[j * unpu_kv_scales(s->head_dim)]));
+	return n * 127.0 * 0.505 * m / 32767;
+}
+
 /* The partial of query head h over one chunk. */
 static void compare_chunk(const struct shader *sh, uint32_t i, uint32_t h, uint32_t chunk)
 {
@@ -38,26 +66,29 @@ static void compare_chunk(const struct shader *sh, uint32_t i, uint32_t h, uint3
 	const float *o = shader_floats(sh, UNPU_ATTN_PARTIALS) + at * d;
 	const float *ms = shader_floats(sh, UNPU_ATTN_PARTIALS) +
 			  (size_t)s->rows * chunks * s->heads * d + at * 2;
-	double score[64], score_e = 0, sum = 0, max = -INFINITY, rel;
+	double score[64], weight[64], score_e = 0, sum = 0, max = -INFINITY, rel;
+	double step = half_q_step(s, q);
 
 	for (uint32_t j = 0; j < n; j++) {
-		double size = 0;
+		double size = 0, k_size = 0;
 
 		score[j] = 0;
 		for (uint32_t e = 0; e < d; e++) {
-			double p = q[e] * cache_at(sh, (kv + j) * d + e) * s->scale;
+			double k = cache_at(sh, (kv + j) * d + e) * s->scale;
 
-			score[j] += p;
-			size += fabs(p);
+			score[j] += q[e] * k;
+			size += fabs(q[e] * k);
+			k_size += fabs(k);
 		}
-		score_e = fmax(score_e, (d + 4) * CHECK_EPS * size);
+		score_e = fmax(score_e, (d + 4) * CHECK_EPS * size + step * k_size);
 		max = fmax(max, score[j]);
 	}
 	/* exp's argument is off by two scores' errors; then exp itself and the sum. */
 	rel = 2.1 * score_e + (64 + 8) * CHECK_EPS;
 	for (uint32_t j = 0; j < n; j++) {
 		rel = fmax(rel, 2.1 * score_e + (64 + 8 + (max - score[j])) * CHECK_EPS);
-		sum += exp(score[j] - max);
+		weight[j] = exp(score[j] - max);
+		sum += weight[j];
 	}
 	shader_compare("max", i, h, ms[0], (struct ball){ max, score_e });
 	shader_compare("sum", i, h, ms[1], (struct ball){ sum, sum * rel });
@@ -65,12 +96,13 @@ static void compare_chunk(const struct shader *sh, uint32_t i, uint32_t h, uint3
 		double out = 0, size = 0;
 
 		for (uint32_t j = 0; j < n; j++) {
-			double p = exp(score[j] - max) * cache_at(sh, (v + kv + j) * d + e);
+			double p = weight[j] * cache_at(sh, (v + kv + j) * d + e);
 
 			out += p;
 			size += fabs(p);
 		}
-		shader_compare("o", i, h * d + e, o[e], (struct ball){ out, size * rel + 1e-30 });
+		size = size * rel + half_value_step(sh, v + kv, n, e, weight) + 1e-30;
+		shader_compare("o", i, h * d + e, o[e], (struct ball){ out, size });
 	}
 }
 

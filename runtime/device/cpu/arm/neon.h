@@ -27,7 +27,7 @@ unpu_quantize_fn unpu_quantize_neon;
 unpu_norm_fn unpu_rms_norm_neon, unpu_layer_norm_neon;
 unpu_act_fn unpu_act_silu_neon, unpu_act_gelu_neon, unpu_act_relu_neon;
 unpu_to_f16_fn unpu_to_f16_neon;
-unpu_attn_fn unpu_attn_f32_neon, unpu_attn_f16_neon;
+unpu_attn_fn unpu_attn_f32_neon, unpu_attn_f16_neon, unpu_attn_int8_neon;
 unpu_merge_fn unpu_merge_neon;
 unpu_max_fn unpu_max_neon;
 

@@ -36,6 +36,7 @@ void unpu_cpu_ops_init_neon(struct unpu_cpu_ops *ops)
 	ops->to_f16 = unpu_to_f16_neon;
 	ops->attn[DRM_UNPU_KV_F32] = unpu_attn_f32_neon;
 	ops->attn[DRM_UNPU_KV_F16] = unpu_attn_f16_neon;
+	ops->attn[DRM_UNPU_KV_INT8] = unpu_attn_int8_neon;
 	ops->merge = unpu_merge_neon;
 	ops->max = unpu_max_neon;
 }
