@@ -1,0 +1,148 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Perplexity of ids by a plain forward pass in double: tests/tools/perplexity.py MODEL WINDOW [BOS]
+
+Reads ids from stdin; MODEL is a llama or qwen2 GGUF file with F32 tensors. With BOS the first id of
+each window is it. Shares nothing with unpu: it is what `unpu eval --text` is compared with. Prints
+the perplexity, its standard error, the tokens scored and the windows.
+"""
+import struct
+import sys
+
+import numpy
+
+SIZES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+
+
+class File:
+    def __init__(self, path):
+        with open(path, "rb") as f:
+            self.data = f.read()
+        self.at = 8
+        num_tensors, num_keys = self.number("Q"), self.number("Q")
+        self.keys = {}
+        for _ in range(num_keys):
+            key = self.text()
+            self.keys[key] = self.value(self.number("I"))
+        infos = []
+        for _ in range(num_tensors):
+            name = self.text()
+            dims = [self.number("Q") for _ in range(self.number("I"))]
+            kind, offset = self.number("I"), self.number("Q")
+            assert kind == 0, name + " is not F32"
+            infos.append((name, dims, offset))
+        align = self.keys.get("general.alignment", 32)
+        start = (self.at + align - 1) // align * align
+        self.tensors = {
+            name: numpy.frombuffer(self.data, "<f4", int(numpy.prod(dims)), start + offset)
+            .reshape(dims[::-1]).astype(numpy.float64) for name, dims, offset in infos}
+
+    def number(self, kind):
+        value, = struct.unpack_from("<" + kind, self.data, self.at)
+        self.at += struct.calcsize("<" + kind)
+        return value
+
+    def text(self):
+        n = self.number("Q")
+        self.at += n
+        return self.data[self.at - n:self.at].decode("utf-8", "replace")
+
+    def value(self, kind):
+        if kind == 8:
+            return self.text()
+        if kind == 9:
+            kind, n = self.number("I"), self.number("Q")
+            return [self.value(kind) for _ in range(n)]
+        return self.number(SIZES[kind])
+
+
+def softmax(x):
+    x = numpy.exp(x - x.max(axis=-1, keepdims=True))
+    return x / x.sum(axis=-1, keepdims=True)
+
+
+class Model:
+    def __init__(self, path):
+        self.file = File(path)
+        self.arch = self.file.keys["general.architecture"]
+        assert self.arch in ("llama", "qwen2"), self.arch
+        self.heads = self.key("attention.head_count")
+        self.kv_heads = self.key("attention.head_count_kv", self.heads)
+        self.hidden = self.key("embedding_length")
+        self.head_dim = self.key("attention.key_length", self.hidden // self.heads)
+        self.eps = self.key("attention.layer_norm_rms_epsilon")
+        self.base = self.key("rope.freq_base", 10000.0)
+
+    def key(self, name, default=None):
+        value = self.file.keys.get(self.arch + "." + name, default)
+        assert value is not None, name
+        return value
+
+    def norm(self, x, name):
+        x = x / numpy.sqrt((x * x).mean(axis=-1, keepdims=True) + self.eps)
+        return x * self.file.tensors[name]
+
+    def linear(self, x, name):
+        y = x @ self.file.tensors[name + ".weight"].T
+        bias = self.file.tensors.get(name + ".bias")
+        return y if bias is None else y + bias
+
+    def rope(self, x):  # n x heads x head_dim
+        dims = self.key("rope.dimension_count", self.head_dim)
+        angle = numpy.outer(numpy.arange(len(x)),
+                            self.base ** (-numpy.arange(0, dims, 2) / dims))[:, None, :]
+        even, odd = ((slice(0, dims, 2), slice(1, dims, 2)) if self.arch == "llama" else
+                     (slice(0, dims // 2), slice(dims // 2, dims)))
+        y = x.copy()
+        y[..., even] = x[..., even] * numpy.cos(angle) - x[..., odd] * numpy.sin(angle)
+        y[..., odd] = x[..., even] * numpy.sin(angle) + x[..., odd] * numpy.cos(angle)
+        return y
+
+    def attention(self, x, layer):
+        n = len(x)
+        x = self.norm(x, layer + "attn_norm.weight")
+        q = self.rope(self.linear(x, layer + "attn_q").reshape(n, self.heads, -1))
+        k = self.rope(self.linear(x, layer + "attn_k").reshape(n, self.kv_heads, -1))
+        v = self.linear(x, layer + "attn_v").reshape(n, self.kv_heads, -1)
+        group = self.heads // self.kv_heads
+        k, v = k.repeat(group, axis=1), v.repeat(group, axis=1)
+        scores = numpy.einsum("qhd,khd->hqk", q, k) / numpy.sqrt(self.head_dim)
+        scores += numpy.triu(numpy.full((n, n), -numpy.inf), 1)
+        out = numpy.einsum("hqk,khd->qhd", softmax(scores), v).reshape(n, -1)
+        return self.linear(out, layer + "attn_output")
+
+    def feed_forward(self, x, layer):
+        x = self.norm(x, layer + "ffn_norm.weight")
+        gate = self.linear(x, layer + "ffn_gate")
+        return self.linear(gate / (1 + numpy.exp(-gate)) * self.linear(x, layer + "ffn_up"),
+                           layer + "ffn_down")
+
+    def probabilities(self, ids):
+        x = self.file.tensors["token_embd.weight"][ids]
+        for i in range(self.key("block_count")):
+            layer = "blk.%d." % i
+            x = x + self.attention(x, layer)
+            x = x + self.feed_forward(x, layer)
+        x = self.norm(x, "output_norm.weight")
+        tied = "output.weight" not in self.file.tensors
+        return softmax(self.linear(x, "token_embd" if tied else "output"))
+
+
+def main():
+    model, window = Model(sys.argv[1]), int(sys.argv[2])
+    ids = [int(word) for word in sys.stdin.read().split()]
+    surprise = []
+    for start in range(0, len(ids) - window + 1, window):
+        part = ids[start:start + window]
+        if len(sys.argv) > 3:
+            part[0] = int(sys.argv[3])
+        p = model.probabilities(part)
+        surprise += [-numpy.log(p[i, part[i + 1]]) for i in range(window // 2, window - 1)]
+    surprise = numpy.array(surprise)
+    value = numpy.exp(surprise.mean())
+    error = value * numpy.sqrt(surprise.var() / (len(surprise) - 1))
+    print(repr(float(value)), repr(float(error)), len(surprise), len(ids) // window)
+
+
+if __name__ == "__main__":
+    main()
