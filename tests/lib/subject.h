@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/model/gguf.h"
 #include "runtime/unpu.h"
 #include "tests/lib/tiny.h"
 
