@@ -160,7 +160,7 @@ int unpu_session_logits(struct unpu_session *s, const uint32_t *ids, size_t coun
 		return ret;
 	ret = unpu_session_program(s, UNPU_PROGRAM_LOGITS);
 	if (ret)	/* before a token is appended; -ENOSPC would mean those */
-		return ret == -ENOSPC ? -ENOMEM : ret;
+		return ret == -ENOSPC || ret == -ENOMEM ? -ENOMEM : -EIO;
 	append(s, ids, count);
 	ret = evaluate_logits(s, before, logits);
 	/* Generation samples from the other path's buffer: the last token goes through it again. */
