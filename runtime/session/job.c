@@ -75,7 +75,7 @@ bool unpu_session_cancelled(struct unpu_session *s)
 
 /*
  * The word is cleared before the flag is looked at, and unpu_session_cancel() writes them the other
- * way round: a cancel that the look misses writes the word after it was cleared, for the job to see.
+ * way round: a cancel that the look misses writes the word once it is cleared, for the job to see.
  */
 int unpu_session_begin(struct unpu_session *s)
 {

@@ -206,8 +206,7 @@ static void cancel_at_every_point(void **state)
 		s.model->weights->info.tokens_per_submit = per_submit[p];
 		for (size_t i = 0; i < NUM_CALLS; i++)
 			for (int start = 0; start < NUM_STARTS; start++)
-				/* submit, wait and query, each before and after, of one job at least;
-				 * a prefix that is there is one of none or one row */
+				/* submit, wait and query of at least one job, before and after */
 				if (try_call(&s, &calls[i], start) < 6)
 					fail_msg("%s: nothing to cancel", calls[i].name);
 	}

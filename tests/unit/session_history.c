@@ -208,7 +208,8 @@ static void step(const struct subject *s, struct unpu_session *session, uint64_t
 		ids[n] = (ids[n] + 1) % s->vocab;
 		fill = n + vocab_random(random, 20);
 		fill = fill < CONTEXT - 4 ? fill : CONTEXT - 4;
-		assert_in_range(unpu_session_replace(session, ids, fill), fill < n ? fill : n, fill);
+		n = fill < n ? fill : n;
+		assert_in_range(unpu_session_replace(session, ids, fill), n, fill);
 		break;
 	case 4:
 		if (used)
