@@ -2,8 +2,9 @@
 /*
  * Goes on with a text: complete MODEL [TEXT]
  *
- * The shortest way through unpu.h: load a model, make a session, append the text's tokens, generate.
- * What can go wrong is said by the library through the log callback; the program only has to stop.
+ * The shortest way through unpu.h: load a model, make a session, append the text's tokens and
+ * generate. What can go wrong is said by the library through the log callback; the program only has
+ * to stop.
  */
 #include <stdio.h>
 #include <stdlib.h>

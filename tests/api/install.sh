@@ -12,7 +12,8 @@ unset MAKEFLAGS MAKELEVEL DESTDIR PREFIX LIBDIR PKG_CONFIG_PATH
 
 # WERROR as tests/run builds, so that nothing is built again.
 install_to() {
-	make -C "$root" O="$build" WERROR=1 "$@" >"$work/log" 2>&1 || { tail -n 3 "$work/log"; false; }
+	make -C "$root" O="$build" WERROR=1 "$@" >"$work/log" 2>&1 ||
+		{ tail -n 3 "$work/log"; false; }
 }
 
 # What find says of a tree but for times: kind, mode, name, where a link leads.
@@ -144,7 +145,8 @@ embed() {
 	local kept of
 	"$in/embed" "$tiny" "$work/document" "$work/state" "$3" >"$work/out" 2>"$work/err"
 	same "$1" 0 $?
-	read -r kept of < <(sed -n 's/^embed: \([0-9]*\) of \([0-9]*\) tokens.*/\1 \2/p' "$work/err")
+	read -r kept of < <(sed -n 's/^embed: \([0-9]*\) of \([0-9]*\) tokens.*/\1 \2/p' \
+		"$work/err")
 	case $2 in
 	0) same "$1: kept" 0 "$kept" ;;
 	all) check "$1: kept $kept of $of" [ "$kept" -ge $((of - 1)) ] ;;
@@ -185,9 +187,10 @@ if echo 'int x;' | g++ -x c++ -fsyntax-only - 2>/dev/null; then
 	mkdir "$work/cxx"
 	for program in complete chat embed; do
 		# shellcheck disable=SC2046
-		check "C++: $program" g++ -x c++ -std=c++11 -Wall -Wextra -Wpedantic -Werror -pthread \
-			$(pkg --cflags unpu) "-Wl,-rpath,$prefix/lib" -o "$work/cxx/$program" \
-			"$root/examples/$program.c" -x none $(pkg --libs unpu)
+		check "C++: $program" g++ -x c++ -std=c++11 -Wall -Wextra -Wpedantic -Werror \
+			-pthread $(pkg --cflags unpu) -o "$work/cxx/$program" \
+			"$root/examples/$program.c" -x none $(pkg --libs unpu) \
+			"-Wl,-rpath,$prefix/lib"
 	done
 	run_examples C++ "$work/cxx"
 else
