@@ -235,7 +235,6 @@ void unpu_kv_describe(struct unpu_session *s, struct unpu_session_head *head)
 {
 	const struct unpu_hparams *hp = &s->model->arch->hp;
 
-	unpu_model_id(s->model->gguf, head->model);
 	head->kv_type = s->work.shape.kv_type;
 	head->classes = weight_classes(s->model->weights);
 	head->layers = hp->layers;

@@ -16,7 +16,7 @@ void unpu_model_id(const struct unpu_gguf *gguf, uint64_t id[2]);
 
 /* ---- kv.c ---- */
 
-/* What a head says of the session's cache and of what made it; all but `positions`. */
+/* What a head says of the session's cache, all but `positions`. */
 void unpu_kv_describe(struct unpu_session *s, struct unpu_session_head *head);
 
 /*

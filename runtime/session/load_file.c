@@ -69,6 +69,7 @@ static bool kv_fits(struct loading *l)
 	struct unpu_session_head own = { 0 };
 	const struct unpu_log *log = &l->log.log;
 
+	unpu_model_id(l->s->model->gguf, own.model);
 	unpu_kv_describe(l->s, &own);
 	if (memcmp(head->model, own.model, sizeof(own.model)))
 		unpu_log(log, UNPU_LOG_WARN, "saved with another model: its tokens run again");

@@ -9,16 +9,19 @@
 
 #include <cmocka.h>
 
-char subject_log[512];
-int subject_errors;
+char subject_log[512], subject_warning[512];
+int subject_errors, subject_warnings;
 
 void subject_log_line(void *arg, enum unpu_log_level level, const char *text)
 {
 	(void)arg;
-	if (level != UNPU_LOG_ERROR)
-		return;
-	subject_errors++;
-	snprintf(subject_log, sizeof(subject_log), "%s", text);
+	if (level == UNPU_LOG_ERROR) {
+		subject_errors++;
+		snprintf(subject_log, sizeof(subject_log), "%s", text);
+	} else if (level == UNPU_LOG_WARN) {
+		subject_warnings++;
+		snprintf(subject_warning, sizeof(subject_warning), "%s", text);
+	}
 }
 
 void subject_open_tiny(struct subject *s, const struct tiny_params *tiny, uint32_t threads,

@@ -19,9 +19,9 @@ struct subject {
 	uint32_t vocab;
 };
 
-/* Errors that the models of this program have logged, and the last one. */
-extern char subject_log[512];
-extern int subject_errors;
+/* Errors and warnings that the models of this program have logged, and the last ones. */
+extern char subject_log[512], subject_warning[512];
+extern int subject_errors, subject_warnings;
 unpu_log_fn subject_log_line;
 
 void subject_open(struct subject *s, const char *arch, uint32_t type, uint32_t threads,

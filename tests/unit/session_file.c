@@ -24,11 +24,10 @@
 
 #include <cmocka.h>
 
-#include "runtime/model/gguf.h"
 #include "runtime/session/file.h"
-#include "runtime/unpu.h"
+#include "tests/lib/faulty.h"
 #include "tests/lib/session_file.h"
-#include "tests/lib/tiny.h"
+#include "tests/lib/subject.h"
 
 #define NUM_IDS		21
 #define GENERATED	12
@@ -37,58 +36,13 @@
 static const char *const archs[] = { "llama", "qwen2", "qwen3", "gpt2" };
 static const enum unpu_kv kvs[] = { UNPU_KV_F16, UNPU_KV_F32, UNPU_KV_INT8 };
 
-/* ---- the log ------------------------------------------------------------------------------- */
-
-static char last_error[512], last_warning[512];
-static int num_errors, num_warnings;
-
-static void log_line(void *arg, enum unpu_log_level level, const char *text)
-{
-	(void)arg;
-	if (level == UNPU_LOG_ERROR) {
-		num_errors++;
-		snprintf(last_error, sizeof(last_error), "%s", text);
-	} else if (level == UNPU_LOG_WARN) {
-		num_warnings++;
-		snprintf(last_warning, sizeof(last_warning), "%s", text);
-	}
-}
-
 static void clear_log(void)
 {
-	num_errors = num_warnings = 0;
-	last_error[0] = last_warning[0] = 0;
+	subject_errors = subject_warnings = 0;
+	subject_log[0] = subject_warning[0] = 0;
 }
 
 /* ---- models and sessions ------------------------------------------------------------------- */
-
-struct subject {
-	uint8_t *file;
-	size_t size;
-	struct unpu_model *model;
-};
-
-static int open_tiny(struct subject *s, const struct tiny_params *tiny, uint32_t threads,
-		     uint32_t flags)
-{
-	struct unpu_model_params params = UNPU_MODEL_PARAMS_INIT;
-
-	params.threads = threads;
-	params.flags = flags;
-	params.log = log_line;
-	s->file = tiny_model(tiny, &s->size);
-	if (!s->file)
-		return -ENOMEM;
-	return unpu_model_load_memory(s->file, s->size, &params, &s->model);
-}
-
-static void open_subject(struct subject *s, const char *arch, uint32_t type, uint32_t threads,
-			 uint32_t flags)
-{
-	const struct tiny_params tiny = { .arch = arch, .type = type, .tied = -1, .seed = 7 };
-
-	assert_int_equal(open_tiny(s, &tiny, threads, flags), 0);
-}
 
 /* One layer, one head: a session of few bytes. */
 static void open_smallest(struct subject *s, uint64_t seed)
@@ -98,29 +52,7 @@ static void open_smallest(struct subject *s, uint64_t seed)
 		.head_dim = 8, .vocab = 264, .context = 64, .tied = 1, .seed = seed,
 	};
 
-	assert_int_equal(open_tiny(s, &tiny, 1, 0), 0);
-}
-
-static void close_subject(struct subject *s)
-{
-	unpu_model_destroy(s->model);
-	free(s->file);
-}
-
-static uint32_t vocab_of(const struct subject *s)
-{
-	struct unpu_model_info info = UNPU_MODEL_INFO_INIT;
-
-	unpu_model_info(s->model, &info);
-	return info.vocab;
-}
-
-static struct unpu_session_info info_of(const struct unpu_session *session)
-{
-	struct unpu_session_info info = UNPU_SESSION_INFO_INIT;
-
-	assert_int_equal(unpu_session_info(session, &info), 0);
-	return info;
+	subject_open_tiny(s, &tiny, 1, 0);
 }
 
 /* Settings of which none is a default, so that one that is lost shows. */
@@ -152,10 +84,8 @@ static struct unpu_session_params rich_params(enum unpu_kv kv)
 static struct unpu_session *rich_session(const struct subject *s, enum unpu_kv kv)
 {
 	const struct unpu_session_params params = rich_params(kv);
-	struct unpu_session *session;
 
-	assert_int_equal(unpu_session_create(s->model, &params, &session), 0);
-	return session;
+	return subject_session(s, &params);
 }
 
 /* With settings of its own and, if asked, tokens, all of which a load replaces. */
@@ -169,19 +99,18 @@ static struct unpu_session *other_session(const struct subject *s, enum unpu_kv 
 	params.kv = kv;
 	params.seed = 99;
 	params.batch = 7;
-	assert_int_equal(unpu_session_create(s->model, &params, &session), 0);
+	session = subject_session(s, &params);
 	for (uint32_t i = 0; i < tokens; i++)
-		ids[i] = i * 11 % vocab_of(s);
+		ids[i] = i * 11 % s->vocab;
 	assert_int_equal(unpu_session_prompt(session, ids, tokens), 0);
 	return session;
 }
 
-static void prompt(struct unpu_session *session, uint32_t vocab)
+static void prompt(struct unpu_session *session, const struct subject *s)
 {
 	uint32_t ids[NUM_IDS];
 
-	for (uint32_t i = 0; i < NUM_IDS; i++)
-		ids[i] = (i * 37 + 5) % vocab;
+	subject_ids(s, ids, NUM_IDS);
 	assert_int_equal(unpu_session_prompt(session, ids, NUM_IDS), 0);
 }
 
@@ -252,6 +181,63 @@ static int load_bytes(struct unpu_session *session, const void *data, size_t siz
 	return ret;
 }
 
+/* ---- files in a folder ---------------------------------------------------------------------- */
+
+static char place[256];
+
+static const char *in_place(const char *name)
+{
+	static char path[2][300];
+	static int turn;
+
+	turn = !turn;
+	snprintf(path[turn], sizeof(path[turn]), "%s/%s", place, name);
+	return path[turn];
+}
+
+static void make_place(void)
+{
+	snprintf(place, sizeof(place), "/tmp/unpu-session-file-XXXXXX");
+	assert_non_null(mkdtemp(place));
+}
+
+/* Removes the named files, then the folder: it has no others. */
+static void remove_place(const char *const *names)
+{
+	for (; *names; names++)
+		unlink(in_place(*names));
+	assert_int_equal(rmdir(place), 0);
+}
+
+static void put_text(const char *path, mode_t mode)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, mode);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "precious", 8), 8);
+	assert_int_equal(fchmod(fd, mode), 0);
+	close(fd);
+}
+
+static void assert_precious(const char *path)
+{
+	char text[16];
+	int fd = open(path, O_RDONLY);
+
+	assert_true(fd >= 0);
+	assert_int_equal(read(fd, text, sizeof(text)), 8);
+	assert_memory_equal(text, "precious", 8);
+	close(fd);
+}
+
+static mode_t mode_of(const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(lstat(path, &st), 0);
+	return st.st_mode;
+}
+
 /* ---- what was saved goes on ---------------------------------------------------------------- */
 
 static int stop_at_once(void *arg, uint32_t id, const char *text, size_t length)
@@ -268,14 +254,14 @@ enum moment {
 	PROMPTED, SAMPLED, CUT_SHORT, ASKED_FOR_LOGITS, ROLLED_BACK, EMPTY, MOMENTS
 };
 
-static void reach(struct unpu_session *session, uint32_t vocab, enum moment moment)
+static void reach(struct unpu_session *session, const struct subject *s, enum moment moment)
 {
 	const uint32_t ids[] = { 3, 4 };
 	float logits[2 * MAX_VOCAB];
 
 	if (moment == EMPTY)
 		return;
-	prompt(session, vocab);
+	prompt(session, s);
 	switch (moment) {
 	case SAMPLED:
 		assert_int_equal(unpu_session_generate(session, 5, NULL, NULL),
@@ -309,16 +295,16 @@ static void check_moment(const struct subject *s, const struct subject *other_th
 	uint8_t *large, *small, *again;
 	size_t large_size, small_size, again_size;
 
-	reach(plain, vocab_of(s), moment);
+	reach(plain, s, moment);
 	look_ahead(plain, &want);
-	reach(source, vocab_of(s), moment);
+	reach(source, s, moment);
 	large = saved(source, UNPU_SAVE_KV, &large_size);
 	small = saved(source, 0, &small_size);
 	assert_true(small_size < large_size);
 	clear_log();
 	assert_int_equal(load_bytes(with_kv, large, large_size), 1);
 	assert_int_equal(load_bytes(without, small, small_size), 0);
-	assert_int_equal(num_errors + num_warnings, 0);
+	assert_int_equal(subject_errors + subject_warnings, 0);
 	/* Nothing is lost, nor depends on where the session has been. */
 	again = saved(with_kv, UNPU_SAVE_KV, &again_size);
 	assert_int_equal(again_size, large_size);
@@ -360,14 +346,14 @@ static void loaded_sessions_go_on(void **state)
 		for (size_t w = 0; w < 4; w++) {
 			struct subject s, other;
 
-			open_subject(&s, archs[a], weights[w].type, 2, weights[w].flags);
-			open_subject(&other, archs[a], weights[w].type, 3, weights[w].flags);
+			subject_open(&s, archs[a], weights[w].type, 2, weights[w].flags);
+			subject_open(&other, archs[a], weights[w].type, 3, weights[w].flags);
 			for (size_t k = 0; k < 3; k++)
 				for (int m = 0; m < MOMENTS; m++)
 					if (!thin(n++))
 						check_moment(&s, &other, kvs[k], m);
-			close_subject(&s);
-			close_subject(&other);
+			subject_close(&s);
+			subject_close(&other);
 		}
 }
 
@@ -392,11 +378,11 @@ static void caches_of_any_size_are_saved(void **state)
 		size_t size;
 
 		assert_true(ids && want);
-		assert_int_equal(open_tiny(&s, &shapes[i], 2, 0), 0);
+		subject_open_tiny(&s, &shapes[i], 2, 0);
 		source = rich_session(&s, UNPU_KV_F32);
 		loaded = other_session(&s, UNPU_KV_F32, 3);
 		for (uint32_t t = 0; t < tokens[i]; t++)
-			ids[t] = t * 7 % vocab_of(&s);
+			ids[t] = t * 7 % s.vocab;
 		assert_int_equal(unpu_session_prompt(source, ids, tokens[i]), 0);
 		data = saved(source, UNPU_SAVE_KV, &size);
 		assert_int_equal(load_bytes(loaded, data, size), 1);
@@ -408,7 +394,7 @@ static void caches_of_any_size_are_saved(void **state)
 		free(want);
 		unpu_session_destroy(source);
 		unpu_session_destroy(loaded);
-		close_subject(&s);
+		subject_close(&s);
 	}
 }
 
@@ -434,7 +420,7 @@ static void child_saves(const char *path, int result)
 	struct subject s;
 	struct future f;
 
-	MUST(!open_tiny(&s, &tiny, 2, 0));
+	subject_open_tiny(&s, &tiny, 2, 0);
 	MUST(!unpu_session_create(s.model, &params, &session));
 	MUST(!unpu_session_prompt(session, ids, 4));
 	MUST(unpu_session_generate(session, 96, NULL, NULL) == UNPU_REASON_LENGTH);
@@ -452,7 +438,7 @@ static void child_loads(const char *path, uint32_t threads, int result)
 	struct subject s;
 	struct future f;
 
-	MUST(!open_tiny(&s, &tiny, threads, 0));
+	subject_open_tiny(&s, &tiny, threads, 0);
 	MUST(!unpu_session_create(s.model, &params, &session));
 	MUST(unpu_session_load(session, path) == 1);
 	MUST(unpu_session_tokens(session, 0, NULL, 0) == 100);
@@ -509,16 +495,16 @@ static void check_mismatch(const struct subject *from, enum unpu_kv from_kv,
 	uint8_t *data;
 	size_t size;
 
-	prompt(source, vocab_of(from));
-	prompt(fresh, vocab_of(from));
+	prompt(source, from);
+	prompt(fresh, from);
 	look_ahead(fresh, &want);
 	data = saved(source, UNPU_SAVE_KV, &size);
 	clear_log();
 	assert_int_equal(load_bytes(loaded, data, size), 0);
-	assert_int_equal(num_errors, 0);
-	assert_int_equal(num_warnings, 1);
-	assert_non_null(strstr(last_warning, why));
-	assert_non_null(strstr(last_warning, "file descriptor"));
+	assert_int_equal(subject_errors, 0);
+	assert_int_equal(subject_warnings, 1);
+	assert_non_null(strstr(subject_warning, why));
+	assert_non_null(strstr(subject_warning, "file descriptor"));
 	assert_same_future(loaded, &want);
 	free(data);
 	unpu_session_destroy(source);
@@ -533,30 +519,59 @@ static void other_caches_are_built_again(void **state)
 	struct subject s, other, class_f32;
 
 	(void)state;
-	open_subject(&s, "llama", UNPU_TYPE_Q8_0, 2, 0);
-	open_subject(&class_f32, "llama", UNPU_TYPE_Q8_0, 1, UNPU_MODEL_CLASS_F32);
-	assert_int_equal(open_tiny(&other, &tiny, 1, 0), 0);
+	subject_open(&s, "llama", UNPU_TYPE_Q8_0, 2, 0);
+	subject_open(&class_f32, "llama", UNPU_TYPE_Q8_0, 1, UNPU_MODEL_CLASS_F32);
+	subject_open_tiny(&other, &tiny, 1, 0);
 	check_mismatch(&s, UNPU_KV_F16, &other, UNPU_KV_F16, "another model");
 	check_mismatch(&s, UNPU_KV_F16, &class_f32, UNPU_KV_F16, "numeric class");
 	check_mismatch(&class_f32, UNPU_KV_F32, &s, UNPU_KV_F32, "numeric class");
 	check_mismatch(&s, UNPU_KV_F16, &s, UNPU_KV_F32, "type f16, not f32");
 	check_mismatch(&s, UNPU_KV_INT8, &s, UNPU_KV_F16, "type int8, not f16");
-	close_subject(&other);
+	subject_close(&other);
 	/* one byte of one tensor, and the header is the same */
-	open_subject(&other, "llama", UNPU_TYPE_Q8_0, 1, 0);
+	subject_open(&other, "llama", UNPU_TYPE_Q8_0, 1, 0);
 	unpu_model_destroy(other.model);
 	other.file[other.size - 40] ^= 1;
 	{
 		struct unpu_model_params params = UNPU_MODEL_PARAMS_INIT;
 
-		params.log = log_line;
+		params.log = subject_log_line;
 		assert_int_equal(unpu_model_load_memory(other.file, other.size, &params,
 							&other.model), 0);
 	}
 	check_mismatch(&s, UNPU_KV_F16, &other, UNPU_KV_F16, "another model");
-	close_subject(&other);
-	close_subject(&class_f32);
-	close_subject(&s);
+	subject_close(&other);
+	subject_close(&class_f32);
+	subject_close(&s);
+}
+
+/* Tokens that the model does not have cannot run. */
+static void other_vocabularies_are_refused(void **state)
+{
+	const struct tiny_params tiny = { .arch = "llama", .vocab = 300, .tied = 1, .seed = 3 };
+	struct unpu_session *source, *loaded;
+	const uint32_t id = 299;
+	struct subject s, larger;
+	uint8_t *data;
+	size_t size;
+
+	(void)state;
+	open_smallest(&s, 3);
+	subject_open_tiny(&larger, &tiny, 1, 0);
+	source = rich_session(&larger, UNPU_KV_F16);
+	loaded = other_session(&s, UNPU_KV_F16, 2);
+	assert_int_equal(unpu_session_prompt(source, &id, 1), 0);
+	data = saved(source, UNPU_SAVE_KV, &size);
+	clear_log();
+	assert_int_equal(load_bytes(loaded, data, size), -EINVAL);
+	assert_non_null(strstr(subject_log, "outside the vocabulary of 264"));
+	assert_int_equal(subject_errors, 1);
+	assert_int_equal(subject_info(loaded).used, 2);
+	free(data);
+	unpu_session_destroy(source);
+	unpu_session_destroy(loaded);
+	subject_close(&s);
+	subject_close(&larger);
 }
 
 static void a_context_that_is_too_small_says_so(void **state)
@@ -568,16 +583,16 @@ static void a_context_that_is_too_small_says_so(void **state)
 	size_t size;
 
 	(void)state;
-	open_subject(&s, "qwen3", UNPU_TYPE_F32, 1, 0);
+	subject_open(&s, "qwen3", UNPU_TYPE_F32, 1, 0);
 	source = rich_session(&s, UNPU_KV_F16);
-	prompt(source, vocab_of(&s));
+	prompt(source, &s);
 	data = saved(source, UNPU_SAVE_KV, &size);
 	params.context = NUM_IDS - 1;
 	assert_int_equal(unpu_session_create(s.model, &params, &small), 0);
 	clear_log();
 	assert_int_equal(load_bytes(small, data, size), -ENOSPC);
-	assert_int_equal(num_errors, 1);
-	assert_non_null(strstr(last_error, "context"));
+	assert_int_equal(subject_errors, 1);
+	assert_non_null(strstr(subject_log, "context"));
 	unpu_session_destroy(small);
 	params.context = NUM_IDS;
 	assert_int_equal(unpu_session_create(s.model, &params, &small), 0);
@@ -586,7 +601,7 @@ static void a_context_that_is_too_small_says_so(void **state)
 	unpu_session_destroy(small);
 	unpu_session_destroy(source);
 	free(data);
-	close_subject(&s);
+	subject_close(&s);
 }
 
 /* ---- damage --------------------------------------------------------------------------------- */
@@ -611,7 +626,7 @@ static void victim_init(struct victim *v, enum unpu_kv kv)
 
 	open_smallest(&v->s, 3);
 	session = rich_session(&v->s, kv);
-	prompt(session, vocab_of(&v->s));
+	prompt(session, &v->s);
 	assert_int_equal(unpu_session_generate(session, 2, NULL, NULL), UNPU_REASON_LENGTH);
 	v->data = saved(session, UNPU_SAVE_KV, &v->size);
 	look_ahead(session, &v->saved);
@@ -624,7 +639,7 @@ static void victim_init(struct victim *v, enum unpu_kv kv)
 static void victim_finish(struct victim *v)
 {
 	free(v->data);
-	close_subject(&v->s);
+	subject_close(&v->s);
 }
 
 /* Either the file's session goes on, or the session that was there; one line says why. */
@@ -639,12 +654,12 @@ static int check_damaged(struct victim *v, enum unpu_kv kv, const uint8_t *data,
 	if (ret < 0) {
 		assert_int_equal(ret, -EINVAL);
 		assert_int_equal(parsed, -EINVAL);
-		assert_int_equal(num_errors, 1);
+		assert_int_equal(subject_errors, 1);
 		assert_same_future(session, &v->own);
 	} else {
 		assert_int_equal(ret, parsed);
-		assert_int_equal(num_errors, 0);
-		assert_int_equal(num_warnings, !ret);
+		assert_int_equal(subject_errors, 0);
+		assert_int_equal(subject_warnings, !ret);
 		assert_same_future(session, &v->saved);
 	}
 	unpu_session_destroy(session);
@@ -766,13 +781,13 @@ static void harmful_files_are_refused(void **state)
 		session_file_seal(data, v.size);
 		clear_log();
 		ret = load_bytes(session, data, v.size);
-		if (ret != harms[i].ret || !strstr(last_error, harms[i].word))
-			print_error("harm %zu: %d, \"%s\"\n", i, ret, last_error);
+		if (ret != harms[i].ret || !strstr(subject_log, harms[i].word))
+			print_error("harm %zu: %d, \"%s\"\n", i, ret, subject_log);
 		assert_int_equal(ret, harms[i].ret);
-		assert_non_null(strstr(last_error, harms[i].word));
-		assert_int_equal(strncmp(last_error, "file descriptor", 15), 0);
-		assert_int_equal(num_errors, 1);
-		assert_int_equal(num_warnings, 0);
+		assert_non_null(strstr(subject_log, harms[i].word));
+		assert_int_equal(strncmp(subject_log, "file descriptor", 15), 0);
+		assert_int_equal(subject_errors, 1);
+		assert_int_equal(subject_warnings, 0);
 		assert_same_future(session, &v.own);
 		unpu_session_destroy(session);
 	}
@@ -817,9 +832,9 @@ static void harmful_caches_are_built_again(void **state)
 		session = other_session(&v.s, cases[i].kv, 6);
 		clear_log();
 		assert_int_equal(load_bytes(session, v.data, v.size), 0);
-		assert_int_equal(num_errors, 0);
-		assert_int_equal(num_warnings, 1);
-		assert_non_null(strstr(last_warning, cases[i].word));
+		assert_int_equal(subject_errors, 0);
+		assert_int_equal(subject_warnings, 1);
+		assert_non_null(strstr(subject_warning, cases[i].word));
 		assert_same_future(session, &v.saved);
 		unpu_session_destroy(session);
 		victim_finish(&v);
@@ -847,7 +862,7 @@ static void nonsense_is_only_nonsense(void **state)
 		assert_true(f.ret[0] == UNPU_REASON_LENGTH || f.ret[0] == -EIO);
 		/* and the session is as good as before */
 		assert_int_equal(unpu_session_rollback(session, 0), 0);
-		prompt(session, vocab_of(&v.s));
+		prompt(session, &v.s);
 		assert_int_equal(unpu_session_generate(session, 2, NULL, NULL),
 				 UNPU_REASON_LENGTH);
 		unpu_session_destroy(session);
@@ -866,11 +881,11 @@ static void names_are_text(void **state)
 	session = other_session(&s, UNPU_KV_F16, 0);
 	clear_log();
 	assert_int_equal(unpu_session_load(session, "/none/\x1b[2J\n"), -ENOENT);
-	assert_non_null(strstr(last_error, "/none/?[2J?"));
+	assert_non_null(strstr(subject_log, "/none/?[2J?"));
 	assert_int_equal(unpu_session_save(session, "/none/\x1b[2J\n", 0), -ENOENT);
-	assert_int_equal(num_errors, 2);
+	assert_int_equal(subject_errors, 2);
 	unpu_session_destroy(session);
-	close_subject(&s);
+	subject_close(&s);
 }
 
 static int end_progress(void *arg, uint64_t done, uint64_t total)
@@ -897,13 +912,13 @@ static void a_load_can_be_ended(void **state)
 	params.progress_arg = &end;
 	assert_int_equal(unpu_session_create(v.s.model, &params, &session), 0);
 	for (uint32_t i = 0; i < 6; i++) {
-		const uint32_t id = i * 11 % vocab_of(&v.s);
+		const uint32_t id = i * 11 % v.s.vocab;
 
 		assert_int_equal(unpu_session_prompt(session, &id, 1), 0);
 	}
 	end = 1;
 	assert_int_equal(load_bytes(session, v.data, v.size), -ECANCELED);
-	assert_int_equal(info_of(session).used, 6);
+	assert_int_equal(subject_info(session).used, 6);
 	unpu_session_cancel(session);
 	assert_int_equal(load_bytes(session, v.data, v.size), -ECANCELED);
 	end = 0;
@@ -912,6 +927,64 @@ static void a_load_can_be_ended(void **state)
 	assert_same_future(session, &v.saved);
 	unpu_session_destroy(session);
 	victim_finish(&v);
+}
+
+/* Whichever call of the device fails: the session that was there goes on. */
+static void a_device_may_fail(void **state)
+{
+	static const int errs[] = { -EIO, -ENOMEM, -ENOSPC };
+	struct victim v;
+
+	(void)state;
+	victim_init(&v, UNPU_KV_INT8);
+	for (int e = 0; e < 3; e++) {
+		uint32_t failed = 0;
+
+		for (uint32_t nth = 1;; nth++) {
+			struct unpu_session *session = other_session(&v.s, UNPU_KV_INT8, 6);
+			int ret;
+
+			faulty_begin(v.s.model);
+			faulty_fail(nth, errs[e]);
+			ret = load_bytes(session, v.data, v.size);
+			faulty_end();
+			failed += ret < 0;
+			assert_true(ret == 1 || ret == -EIO || ret == -ENOMEM);
+			assert_same_future(session, ret == 1 ? &v.saved : &v.own);
+			unpu_session_destroy(session);
+			if (ret == 1)
+				break;
+		}
+		assert_true(failed >= 6);	/* memory, its map, shader, program, job, wait */
+	}
+	victim_finish(&v);
+}
+
+static void a_device_may_fail_while_saving(void **state)
+{
+	static const char *const names[] = { "file", NULL };
+	struct victim v;
+	struct unpu_session *session;
+	int ret = -1;
+
+	(void)state;
+	make_place();
+	victim_init(&v, UNPU_KV_F16);
+	session = other_session(&v.s, UNPU_KV_F16, 6);
+	put_text(in_place("file"), 0600);
+	for (uint32_t nth = 1; ret; nth++) {
+		faulty_begin(v.s.model);
+		faulty_fail(nth, -ENOSPC);
+		ret = unpu_session_save(session, in_place("file"), UNPU_SAVE_KV);
+		faulty_end();
+		assert_true(ret == -ENOMEM || ret == -EIO || (!ret && nth > 6));
+		if (ret)
+			assert_precious(in_place("file"));
+	}
+	assert_same_future(session, &v.own);
+	unpu_session_destroy(session);
+	victim_finish(&v);
+	remove_place(names);
 }
 
 /* ---- pipes ---------------------------------------------------------------------------------- */
@@ -1029,10 +1102,10 @@ static void pipes_are_files(void **state)
 	struct subject s;
 
 	(void)state;
-	open_subject(&s, "gpt2", UNPU_TYPE_F32, 1, 0);
+	subject_open(&s, "gpt2", UNPU_TYPE_F32, 1, 0);
 	source = rich_session(&s, UNPU_KV_F32);
 	loaded = other_session(&s, UNPU_KV_F32, 4);
-	prompt(source, vocab_of(&s));
+	prompt(source, &s);
 	check_pipes(source, loaded, 0);
 	assert_int_equal(unpu_session_rollback(loaded, 0), 0);
 	check_pipes(source, loaded, O_NONBLOCK);
@@ -1040,7 +1113,7 @@ static void pipes_are_files(void **state)
 	assert_same_future(loaded, &want);
 	unpu_session_destroy(source);
 	unpu_session_destroy(loaded);
-	close_subject(&s);
+	subject_close(&s);
 }
 
 static void write_errors_are_said(void **state)
@@ -1052,14 +1125,14 @@ static void write_errors_are_said(void **state)
 	(void)state;
 	open_smallest(&s, 3);
 	source = rich_session(&s, UNPU_KV_F16);
-	prompt(source, vocab_of(&s));
+	prompt(source, &s);
 	fd = open("/dev/full", O_WRONLY);
 	assert_true(fd >= 0);
 	clear_log();
 	assert_int_equal(unpu_session_save_fd(source, fd, UNPU_SAVE_KV), -ENOSPC);
 	close(fd);
 	assert_int_equal(unpu_session_save(source, "/dev/full", 0), -ENOSPC);
-	assert_non_null(strstr(last_error, "/dev/full"));
+	assert_non_null(strstr(subject_log, "/dev/full"));
 	assert_int_equal(unpu_session_save_fd(source, -1, 0), -EBADF);
 	assert_int_equal(unpu_session_load_fd(source, -1), -EBADF);
 	signal(SIGPIPE, SIG_IGN);
@@ -1069,77 +1142,22 @@ static void write_errors_are_said(void **state)
 	close(fds[1]);
 	signal(SIGPIPE, SIG_DFL);
 	assert_int_equal(unpu_session_save(source, "/dev/null", 8), -EINVAL);
-	assert_int_equal(num_errors, 6);
+	assert_int_equal(subject_errors, 6);
 	assert_int_equal(unpu_session_save(source, "/dev/null", UNPU_SAVE_KV), 0);
 	assert_int_equal(unpu_session_load(source, "/dev/null"), -EINVAL);
 	assert_int_equal(unpu_session_load(source, "/dev/zero"), -EINVAL);
 	assert_int_equal(unpu_session_load(source, "/tmp"), -EISDIR);
-	assert_int_equal(num_errors, 9);
-	assert_int_equal(info_of(source).used, NUM_IDS);
+	assert_int_equal(subject_errors, 9);
+	assert_int_equal(subject_info(source).used, NUM_IDS);
 	unpu_session_destroy(source);
-	close_subject(&s);
+	subject_close(&s);
 }
 
 /* ---- places --------------------------------------------------------------------------------- */
 
-static char place[256];
-
-static const char *in_place(const char *name)
-{
-	static char path[2][300];
-	static int turn;
-
-	turn = !turn;
-	snprintf(path[turn], sizeof(path[turn]), "%s/%s", place, name);
-	return path[turn];
-}
-
-static void make_place(void)
-{
-	snprintf(place, sizeof(place), "/tmp/unpu-session-file-XXXXXX");
-	assert_non_null(mkdtemp(place));
-}
-
-/* Removes the named files, then the folder: it has no others. */
-static void remove_place(const char *const *names)
-{
-	for (; *names; names++)
-		unlink(in_place(*names));
-	assert_int_equal(rmdir(place), 0);
-}
-
-static void put_text(const char *path, mode_t mode)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, mode);
-
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, "precious", 8), 8);
-	assert_int_equal(fchmod(fd, mode), 0);
-	close(fd);
-}
-
-static void assert_precious(const char *path)
-{
-	char text[16];
-	int fd = open(path, O_RDONLY);
-
-	assert_true(fd >= 0);
-	assert_int_equal(read(fd, text, sizeof(text)), 8);
-	assert_memory_equal(text, "precious", 8);
-	close(fd);
-}
-
-static mode_t mode_of(const char *path)
-{
-	struct stat st;
-
-	assert_int_equal(lstat(path, &st), 0);
-	return st.st_mode;
-}
-
 static void files_are_whole_or_not_there(void **state)
 {
-	static const char *const names[] = { "new", "old", "link", "nowhere", NULL };
+	static const char *const names[] = { "new", "old", "link", "nowhere", "fifo", NULL };
 	struct unpu_session *source, *loaded;
 	struct subject s;
 	mode_t mask = umask(027);
@@ -1149,7 +1167,7 @@ static void files_are_whole_or_not_there(void **state)
 	open_smallest(&s, 3);
 	source = rich_session(&s, UNPU_KV_F16);
 	loaded = other_session(&s, UNPU_KV_F16, 0);
-	prompt(source, vocab_of(&s));
+	prompt(source, &s);
 	assert_int_equal(unpu_session_save(source, in_place("new"), UNPU_SAVE_KV), 0);
 	assert_int_equal(mode_of(in_place("new")), S_IFREG | 0640);
 	assert_int_equal(unpu_session_load(loaded, in_place("new")), 1);
@@ -1166,12 +1184,14 @@ static void files_are_whole_or_not_there(void **state)
 	assert_int_equal(unpu_session_save(source, in_place("missing/file"), 0), -ENOENT);
 	assert_int_equal(unpu_session_save(source, place, 0), -EISDIR);
 	assert_int_equal(unpu_session_save(source, "", 0), -ENOENT);
-	assert_int_equal(num_errors, 4);
+	assert_int_equal(mkfifo(in_place("fifo"), 0600), 0);
+	assert_int_equal(unpu_session_save(source, in_place("fifo"), 0), -ENXIO);
+	assert_int_equal(subject_errors, 5);
 	assert_int_equal(unpu_session_load(loaded, in_place("missing")), -ENOENT);
 	umask(mask);
 	unpu_session_destroy(source);
 	unpu_session_destroy(loaded);
-	close_subject(&s);
+	subject_close(&s);
 	remove_place(names);
 }
 
@@ -1188,7 +1208,7 @@ static void a_file_that_stays_is_whole(void **state)
 	make_place();
 	open_smallest(&s, 3);
 	source = rich_session(&s, UNPU_KV_F16);
-	prompt(source, vocab_of(&s));
+	prompt(source, &s);
 	put_text(in_place("old"), 0644);
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &all), 0);
 	signal(SIGXFSZ, SIG_IGN);
@@ -1198,11 +1218,11 @@ static void a_file_that_stays_is_whole(void **state)
 	assert_int_equal(unpu_session_save(source, in_place("new"), UNPU_SAVE_KV), -EFBIG);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &all), 0);
 	signal(SIGXFSZ, SIG_DFL);
-	assert_int_equal(num_errors, 2);
+	assert_int_equal(subject_errors, 2);
 	assert_precious(in_place("old"));
 	assert_int_equal(unpu_session_save(source, in_place("old"), UNPU_SAVE_KV), 0);
 	unpu_session_destroy(source);
-	close_subject(&s);
+	subject_close(&s);
 	remove_place(names);
 }
 
@@ -1219,13 +1239,13 @@ static void child_fills_disk(void)
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
 	    mount("none", place, "tmpfs", 0, "size=32k"))
 		_exit(77);
-	MUST(!open_tiny(&s, &tiny, 1, 0));
+	subject_open_tiny(&s, &tiny, 1, 0);
 	MUST(!unpu_session_create(s.model, &params, &session));
 	MUST(!unpu_session_prompt(session, ids, 400));
 	MUST(!unpu_session_save(session, in_place("file"), 0));
 	MUST(!stat(in_place("file"), &st) && st.st_size < 16384);
 	MUST(unpu_session_save(session, in_place("file"), UNPU_SAVE_KV) == -ENOSPC);
-	MUST(strstr(last_error, "/file: No space left"));
+	MUST(strstr(subject_log, "/file: No space left"));
 	MUST(!unlink(in_place("file")));
 	MUST(unpu_session_save(session, in_place("file"), UNPU_SAVE_KV) == -ENOSPC);
 	MUST(stat(in_place("file"), &st) && errno == ENOENT);
@@ -1262,6 +1282,7 @@ int main(void)
 		cmocka_unit_test(loaded_sessions_go_on),
 		cmocka_unit_test(caches_of_any_size_are_saved),
 		cmocka_unit_test(other_caches_are_built_again),
+		cmocka_unit_test(other_vocabularies_are_refused),
 		cmocka_unit_test(a_context_that_is_too_small_says_so),
 		cmocka_unit_test(damage_is_found),
 		cmocka_unit_test(harmful_files_are_refused),
@@ -1269,6 +1290,8 @@ int main(void)
 		cmocka_unit_test(nonsense_is_only_nonsense),
 		cmocka_unit_test(names_are_text),
 		cmocka_unit_test(a_load_can_be_ended),
+		cmocka_unit_test(a_device_may_fail),
+		cmocka_unit_test(a_device_may_fail_while_saving),
 		cmocka_unit_test(pipes_are_files),
 		cmocka_unit_test(write_errors_are_said),
 		cmocka_unit_test(files_are_whole_or_not_there),
