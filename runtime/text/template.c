@@ -19,6 +19,7 @@
  * 3, TinyLlama, Gemma 2 and 3, Phi-3; the training code of Stanford's Alpaca, for several turns as
  * Unsloth writes it). Where they differ or depend on more than the messages:
  *
+ * chatml: answers stay as they were given, Qwen3's thoughts too.
  * llama3: without the system message that Llama 3.1 and later add, which tells the date.
  * zephyr: in TinyLlama's vocabulary <|user|> and its like are no tokens but text. A message can
  * write them too; EOS, which ends each, it cannot.

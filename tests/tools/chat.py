@@ -40,8 +40,9 @@ EXCERPTS = {  # name: form, BOS, EOS, has a system message, takes turns, what it
         "{{ '<|user|>\\n' + message['content'] + eos_token }}",
         "{{ '<|assistant|>' }}"]),
     "gemma2": ("gemma", "<bos>", "<eos>", False, True, [
-        "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}",
-        "{{'<start_of_turn>model\n'}}"]),
+        "{{ '<start_of_turn>' + role + '\\n' + message['content'] | trim + "
+        "'<end_of_turn>\\n' }}",
+        "{{'<start_of_turn>model\\n'}}"]),
     "gemma3": ("gemma", "<bos>", "<eos>", True, True, [
         "{{ '<start_of_turn>' + role + '\n' + (first_user_prefix if loop.first else \"\") }}",
         "{{ '<end_of_turn>\n' }}",

@@ -55,7 +55,7 @@ struct vocab {
 };
 
 static const char *const spm_words[] = {
-	"\xe2\x96\x81", "a", "b", "c", "ab", "\xe2\x96\x81" "a", "<", "|", ">", "<|", "|>", "im",
+	"\xe2\x96\x81", "a", "b", "c", "ab", ("\xe2\x96\x81" "a"), "<", "|", ">", "<|", "|>", "im",
 	"end", "<|im", "_", "<|im_", "<|im_end", "</", "s", "</s", "\xe2\x96\x81\xe2\x96\x81",
 	"INST", "[", "]", "/", "[/", "[/INST", "[/INST]",
 };

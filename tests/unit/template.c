@@ -27,7 +27,7 @@ static struct unpu_str str(const char *text)
 	return (struct unpu_str){ text, strlen(text) };
 }
 
-/* What stands in published templates of other forms, which share words with those that are known. */
+/* Published templates of other forms, which share words with those that are known. */
 static void unknown(void **state)
 {
 	static const char *const texts[] = {
@@ -69,7 +69,8 @@ static void written_otherwise(void **state)
 	static const struct {
 		const char *name, *text;
 	} same[] = {
-		{ "zephyr", "{{ \"<|user|>\n\"+message[ \"content\" ]\n + eos_token }}<|assistant|>" },
+		{ "zephyr", "{{ \"<|user|>\n\"+message[ \"content\" ]\n + eos_token }}"
+			    "<|assistant|>" },
 		{ "llama2", "bos_token  +  \"[INST] \"... \"[/INST]\" \"<<SYS>>\"" },
 		{ "alpaca", "### Instruction:\\n\\n ### Response:\n" },
 		{ "gemma", "<start_of_turn>\\nmodel <end_of_turn>" },
@@ -120,7 +121,7 @@ static void preambles(void **state)
 	check_preamble("### Instruction: ### Response:", NULL, NULL, true);
 }
 
-/* Texts that are quadratic, or worse, to search without care; what is not linear meets the alarm. */
+/* Texts that are quadratic to search without care; what is not linear meets the alarm. */
 static void hostile(void **state)
 {
 	static const char *const units[] = {
