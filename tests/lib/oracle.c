@@ -100,6 +100,7 @@ void oracle_row(const struct unpu_tensor *tensor, uint64_t row, double *out)
 struct oracle {
 	const struct unpu_arch *arch;
 	oracle_gelu_fn *gelu;
+	oracle_kv_fn *kv;	/* NULL: K and V stay as they are */
 	size_t n;		/* tokens */
 	double *x;		/* n x hidden: the residual stream */
 	double *y;		/* n x hidden: a normed stream, or what is added to it */
@@ -258,6 +259,45 @@ static void prepare_heads(const struct oracle *o, const struct unpu_layer *l, si
 	}
 }
 
+double oracle_f16(double x)
+{
+	int exp;
+
+	frexp(x, &exp);
+	exp = exp < -13 ? -24 : exp - 11;
+	return ldexp(nearbyint(ldexp(x, -exp)), exp);
+}
+
+void oracle_kv_f16(double *head, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		head[i] = oracle_f16(head[i]);
+}
+
+/* As shaders/shaders.h has it: 32 and their scale. */
+void oracle_kv_int8(double *head, uint32_t n)
+{
+	for (uint32_t b = 0; b < n; b += 32) {
+		uint32_t end = b + 32 < n ? b + 32 : n;
+		double m = 0;
+
+		for (uint32_t i = b; i < end; i++)
+			m = fmax(m, fabs(head[i]));
+		for (uint32_t i = b; i < end; i++)
+			head[i] = m < 1e-30 ? 0 : nearbyint(head[i] / m * 127) * oracle_f16(m / 127);
+	}
+}
+
+static void round_kv(const struct oracle *o)
+{
+	const struct unpu_hparams *hp = &o->arch->hp;
+	uint32_t d = hp->head_dim, heads = hp->heads + 2 * hp->kv_heads;
+
+	for (size_t t = 0; t < o->n; t++)
+		for (uint32_t h = hp->heads; h < heads; h++)
+			o->kv(o->qkv + (t * heads + h) * d, d);
+}
+
 static void add_to_stream(const struct oracle *o)
 {
 	size_t i;
@@ -280,6 +320,8 @@ static void attention(const struct oracle *o, const struct unpu_layer *l)
 	}
 	for (t = 0; t < o->n; t++)
 		prepare_heads(o, l, t);
+	if (o->kv)
+		round_kv(o);
 	for (t = 0; t < o->n; t++) {
 		for (h = 0; h < hp->heads; h++)
 			attend(o, t, h);
@@ -356,8 +398,8 @@ static int oracle_init(struct oracle *o, const struct unpu_arch *arch, size_t n)
 	return -ENOMEM;
 }
 
-int oracle_logits_gelu(const struct unpu_arch *arch, const uint32_t *ids, size_t n,
-		       oracle_gelu_fn *gelu, double *logits)
+static int forward(const struct unpu_arch *arch, const uint32_t *ids, size_t n,
+		   oracle_gelu_fn *gelu, oracle_kv_fn *kv, double *logits)
 {
 	struct oracle o;
 	uint32_t i;
@@ -367,6 +409,7 @@ int oracle_logits_gelu(const struct unpu_arch *arch, const uint32_t *ids, size_t
 	if (err)
 		return err;
 	o.gelu = gelu;
+	o.kv = kv;
 	embed(&o, ids);
 	for (i = 0; i < arch->hp.layers; i++) {
 		attention(&o, &arch->layers[i]);
@@ -380,5 +423,17 @@ int oracle_logits_gelu(const struct unpu_arch *arch, const uint32_t *ids, size_t
 
 int oracle_logits(const struct unpu_arch *arch, const uint32_t *ids, size_t n, double *logits)
 {
-	return oracle_logits_gelu(arch, ids, n, gelu_tanh, logits);
+	return forward(arch, ids, n, gelu_tanh, NULL, logits);
+}
+
+int oracle_logits_gelu(const struct unpu_arch *arch, const uint32_t *ids, size_t n,
+		       oracle_gelu_fn *gelu, double *logits)
+{
+	return forward(arch, ids, n, gelu, NULL, logits);
+}
+
+int oracle_logits_kv(const struct unpu_arch *arch, const uint32_t *ids, size_t n, oracle_kv_fn *kv,
+		     double *logits)
+{
+	return forward(arch, ids, n, gelu_tanh, kv, logits);
 }

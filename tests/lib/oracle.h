@@ -14,6 +14,13 @@ int oracle_logits(const struct unpu_arch *arch, const uint32_t *ids, size_t n, d
 typedef double oracle_gelu_fn(double x);
 int oracle_logits_gelu(const struct unpu_arch *arch, const uint32_t *ids, size_t n,
 		       oracle_gelu_fn *gelu, double *logits);
+/* The same with every head of K and V rounded as a cache rounds it. */
+typedef void oracle_kv_fn(double *head, uint32_t n);
+oracle_kv_fn oracle_kv_f16, oracle_kv_int8;
+int oracle_logits_kv(const struct unpu_arch *arch, const uint32_t *ids, size_t n, oracle_kv_fn *kv,
+		     double *logits);
+/* To the nearest f16, for values that are one. */
+double oracle_f16(double x);
 /* One row of a tensor, dequantised. */
 void oracle_row(const struct unpu_tensor *tensor, uint64_t row, double *out);
 
