@@ -92,7 +92,7 @@ static int open_files(struct run *run)
 	return status;
 }
 
-static int choose_seed(struct run *run)
+int run_choose_seed(struct run *run)
 {
 	run->seed = run->settings->seed;
 	if (run->settings->seed_given)
@@ -104,7 +104,7 @@ static int choose_seed(struct run *run)
 	return EXIT_OK;
 }
 
-static int open_model(struct run *run)
+int run_open_model(struct run *run)
 {
 	uint64_t start = now_ns();
 	int status;
@@ -225,7 +225,7 @@ static int prompt_ids(struct run *run)
 	return EXIT_OK;
 }
 
-static int write_session(struct run *run, struct output *file)
+int run_save(struct run *run, struct output *file)
 {
 	const char *path = file->path;
 	int err;
@@ -276,7 +276,7 @@ static int evaluate_prompt(struct run *run)
 		return fail_library((int)ret, run->settings->model);
 	run->kept = (uint32_t)ret;
 	run->first += (uint32_t)run->count;
-	return ran ? write_session(run, &run->cached) : EXIT_OK;
+	return ran ? run_save(run, &run->cached) : EXIT_OK;
 }
 
 /* ---- generation -------------------------------------------------------------------------- */
@@ -306,7 +306,7 @@ static int on_token(void *arg, uint32_t id, const char *text, size_t length)
 	(void)id;
 	if (run->settings->json)
 		return length ? keep_text(run, text, length) : 0;
-	out_write(text, length);
+	out_model(text, length);
 	return !out_flush();
 }
 
@@ -340,14 +340,14 @@ static int save_session(struct run *run)
 {
 	/* A Ctrl-C that came when the text had ended is for nobody. */
 	unpu_session_uncancel(run->session);
-	return run->settings->save ? write_session(run, &run->saved) : EXIT_OK;
+	return run->settings->save ? run_save(run, &run->saved) : EXIT_OK;
 }
 
 static int run_steps(struct run *run)
 {
 	static int (*const steps[])(struct run *run) = {
-		check_options, open_files, choose_seed, open_model, read_prompt, open_session,
-		begin_loaded, prompt_ids, evaluate_prompt, generate, save_session,
+		check_options, open_files, run_choose_seed, run_open_model, read_prompt,
+		open_session, begin_loaded, prompt_ids, evaluate_prompt, generate, save_session,
 	};
 	int status = EXIT_OK;
 	size_t i;

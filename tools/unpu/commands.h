@@ -6,7 +6,7 @@
 #include "tools/unpu/options.h"
 
 extern const struct command cmd_run, cmd_eval, cmd_tokenize, cmd_detokenize, cmd_bench, cmd_info,
-	cmd_devices;
+	cmd_devices, cmd_chat;
 
 /* What several commands do with a model; all return an exit status after one line on error. */
 int model_open(const struct settings *settings, uint32_t flags, struct unpu_model **model);

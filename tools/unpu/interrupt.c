@@ -8,7 +8,7 @@
 #include "tools/unpu/out.h"
 #include "tools/unpu/progress.h"
 
-static volatile sig_atomic_t soft, count, terminal, ended_line;
+static volatile sig_atomic_t soft, count, terminal, ended_line, only_cancels;
 static struct unpu_session *volatile running;
 static struct {
 	volatile sig_atomic_t dir;
@@ -29,6 +29,10 @@ static void remove_files(void)
 static void on_interrupt(int signal)
 {
 	(void)signal;
+	if (only_cancels) {
+		unpu_session_cancel(running);
+		return;
+	}
 	count = count + 1;
 	if (soft && count == 1) {
 		if (running)
@@ -76,8 +80,15 @@ void interrupt_handle_softly(bool softly)
 
 void interrupt_cancels(struct unpu_session *session)
 {
+	only_cancels = 0;
 	running = session;
 	soft = session != NULL;
+}
+
+void interrupt_only_cancels(struct unpu_session *session)
+{
+	running = session;
+	only_cancels = 1;
 }
 
 bool interrupted(void)

@@ -16,6 +16,8 @@ void interrupt_catch(void);
 void interrupt_handle_softly(bool softly);
 /* The same; and the first SIGINT cancels what the session does. NULL before it is destroyed. */
 void interrupt_cancels(struct unpu_session *session);
+/* The same; but no SIGINT ends the process, nor makes it interrupted(). */
+void interrupt_only_cancels(struct unpu_session *session);
 bool interrupted(void);
 
 /* Half-written files that must not outlive the process, SIGTERM and SIGHUP included. The name must

@@ -9,7 +9,11 @@
 #include "tools/unpu/out.h"
 
 static const struct command *const commands[] = {
-	&cmd_run, &cmd_eval, &cmd_tokenize, &cmd_detokenize, &cmd_bench, &cmd_info, &cmd_devices,
+	&cmd_run,
+#if UNPU_CHAT
+	&cmd_chat,
+#endif
+	&cmd_eval, &cmd_tokenize, &cmd_detokenize, &cmd_bench, &cmd_info, &cmd_devices,
 };
 #define NUM_COMMANDS	(sizeof(commands) / sizeof(commands[0]))
 

@@ -153,6 +153,11 @@ void log_subject(const char *subject)
 	library_subject = subject;
 }
 
+void log_again(void)
+{
+	library_spoke = false;
+}
+
 void log_only_warns(bool yes)
 {
 	only_warns = yes;
@@ -233,6 +238,32 @@ void out_printf(const char *format, ...)
 	va_end(args);
 	if (n > 0)
 		out_write(text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1);
+}
+
+/* Bytes at the beginning of text that a terminal shows and nothing else. */
+static size_t harmless(const char *text, size_t length)
+{
+	uint32_t point;
+	size_t at = 0, n;
+
+	while ((n = utf8_length(text + at, length - at, &point)) &&
+	       (!is_control(point) || point == '\n' || point == '\t'))
+		at += n;
+	return at;
+}
+
+void out_model(const char *text, size_t length)
+{
+	size_t n = isatty(STDOUT_FILENO) ? harmless(text, length) : length;
+
+	out_write(text, n);
+	while (n < length) {
+		out_printf("\\x%02X", text[n++] & 0xff);
+		text += n;
+		length -= n;
+		n = harmless(text, length);
+		out_write(text, n);
+	}
 }
 
 void out_escaped(const char *text)

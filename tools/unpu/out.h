@@ -25,6 +25,8 @@ unpu_log_fn log_library;
 int fail_library(int err, const char *subject);
 /* What the library speaks of from now on and cannot name, as the file behind a descriptor. */
 void log_subject(const char *subject);
+/* The command goes on after an error: the next one is said again. */
+void log_again(void);
 /* Errors are warnings from now on: the command goes on without what failed. */
 void log_only_warns(bool yes);
 
@@ -32,6 +34,9 @@ void log_only_warns(bool yes);
 void out_write(const void *data, size_t length);
 void out_text(const char *text);
 void out_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Text of a model, which must not drive a terminal: there, control characters but newline and tab,
+ * and bytes that are not UTF-8, are shown as \xNN. */
+void out_model(const char *text, size_t length);
 /* Text from a file: control characters and bytes that are not UTF-8 are shown as \xNN. */
 void out_escaped(const char *text);
 /* False when stdout can take no more. */

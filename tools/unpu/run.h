@@ -25,6 +25,11 @@ struct run {
 	int reason;		/* enum unpu_reason */
 };
 
+/* Steps that `unpu chat` has too; exit statuses. */
+int run_choose_seed(struct run *run);
+int run_open_model(struct run *run);
+int run_save(struct run *run, struct output *file);
+
 /* What is written at the end: --stats to stderr, --json to stdout. */
 void run_stats(const struct run *run);
 int run_json(const struct run *run);

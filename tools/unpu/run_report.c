@@ -58,7 +58,8 @@ void run_stats(const struct run *run)
 	fprintf(stderr, "kv       %s, %" PRIu64 " bytes\n", kv_name(run->settings->kv), s.kv_bytes);
 	fprintf(stderr, "seed     %" PRIu64 "\n", run->seed);
 	fprintf(stderr, "device   %s, %s\n", m.device, m.device_name);
-	fprintf(stderr, "end      %s\n", reasons[reason_of(run)].text);
+	if (run->generated)
+		fprintf(stderr, "end      %s\n", reasons[reason_of(run)].text);
 }
 
 static void json_stats(const struct run *run)
