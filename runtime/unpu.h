@@ -322,8 +322,8 @@ UNPU_API void unpu_session_flush(struct unpu_session *session, unpu_token_fn *fn
 /*
  * End the call that runs on the session, or the next one, from any thread or signal handler:
  * generate returns UNPU_REASON_CANCELLED within one token, prompt, replace and logits -ECANCELED
- * within one batch of rows. One cancel ends one call; unpu_session_uncancel() takes back one that
- * came too late.
+ * within one batch of rows. One cancel ends one call, which may be one whose text ends by itself at
+ * that moment; unpu_session_uncancel() takes back one that came too late.
  */
 UNPU_API void unpu_session_cancel(struct unpu_session *session);
 UNPU_API void unpu_session_uncancel(struct unpu_session *session);
@@ -357,8 +357,10 @@ UNPU_API int unpu_session_info(const struct unpu_session *session, struct unpu_s
 
 /*
  * Write tokens, sampler settings and, if asked, the KV cache. The file is complete or not there:
- * it is written beside path, synced and renamed. unpu_session_save_fd() writes at the fd's offset,
- * which may be a pipe's. -ENOSPC, -EACCES, ...: as write(2), the log names the file.
+ * it is written beside path, synced and renamed. A file that was there keeps its permissions, a
+ * link its name; a device or pipe is written to. unpu_session_save_fd() writes at the fd's offset,
+ * which may be a pipe's, and does not sync. -ENOSPC, -EACCES, ...: as open(2) and write(2), the log
+ * names the file; -EIO: of the device, too.
  */
 UNPU_API int unpu_session_save(struct unpu_session *session, const char *path, uint32_t flags);
 UNPU_API int unpu_session_save_fd(struct unpu_session *session, int fd, uint32_t flags);
@@ -366,9 +368,10 @@ UNPU_API int unpu_session_save_fd(struct unpu_session *session, int fd, uint32_t
 /*
  * Give the session the tokens and sampler settings of a file; those it had are lost on success and
  * kept on error. Returns 1 when the KV cache came from the file too; 0 when the tokens were run
- * again, because the file has no cache or one of another model, KV type, numeric class or is
- * damaged (the log says which at level warn). -EINVAL: no session file, or one whose tokens are
- * damaged; -ENOSPC: more tokens than the context has room for. A file is never trusted: one made to
+ * again, because the file has no cache (the log says so at level info) or one of another model, KV
+ * type, numeric class or is damaged (at level warn, which). -EINVAL: no session file, one whose
+ * tokens or settings are damaged or out of range; -ENOSPC: more tokens than the context has room
+ * for; -ECANCELED: while the tokens ran; else as read(2). A file is never trusted: one made to
  * harm can at worst give a session that talks nonsense.
  */
 UNPU_API int unpu_session_load(struct unpu_session *session, const char *path);

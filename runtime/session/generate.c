@@ -51,10 +51,13 @@ static bool ends_text(const struct unpu_session *s, uint32_t id)
 /* The next token of history joins the session's: 0 to go on, a reason or -errno. */
 static int take_token(struct unpu_session *s, unpu_token_fn *fn, void *arg)
 {
-	uint32_t id = unpu_session_history(s)[s->used];
+	uint32_t id = ((volatile uint32_t *)unpu_session_history(s))[s->used];
 	size_t certain;
 	int ret, end = 0;
 
+	if (id >= s->model->arch->hp.vocab)
+		return unpu_fail(&s->model->log, -EIO, "%s sampled token %u of a vocabulary of %u",
+				 s->dev->id, id, s->model->arch->hp.vocab);
 	s->evaluated = s->used++;
 	s->generated_tokens++;
 	if (ends_text(s, id))

@@ -14,13 +14,32 @@ uint64_t unpu_now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
+/* A context that hung or was lost stays so; buffers and programs live on. */
+static int renew_ctx(struct unpu_session *s)
+{
+	struct drm_unpu_ctx_create ctx = { .priority = DRM_UNPU_PRIORITY_NORMAL };
+	struct drm_unpu_ctx_destroy old = { .ctx_id = s->ctx_id };
+	int ret;
+
+	if (s->ctx_id)	/* first, or there may be one too many */
+		s->dev->ops->ctx_destroy(s->dev, &old);
+	s->ctx_id = 0;
+	ret = s->dev->ops->ctx_create(s->dev, &ctx);
+	if (ret)
+		return ret;
+	s->ctx_id = ctx.ctx_id;
+	s->ctx_failed = false;
+	return 0;
+}
+
 static int check_job(struct unpu_session *s, uint64_t seqno)
 {
 	struct drm_unpu_ctx_query query = { .ctx_id = s->ctx_id };
 	uint32_t fault = unpu_session_state(s)->fault;
 	int ret = s->dev->ops->ctx_query(s->dev, &query);
 
-	if (ret || query.failed_seqno >= seqno || query.state != DRM_UNPU_CTX_OK)
+	s->ctx_failed = ret || query.state != DRM_UNPU_CTX_OK;
+	if (s->ctx_failed || query.failed_seqno >= seqno)
 		return unpu_fail(&s->model->log, -EIO, "%s failed: %s", s->dev->id,
 				 strerror(ret ? -ret : -query.failed_errno));
 	if (fault & UNPU_STATE_FAULT_VALUE)
@@ -37,13 +56,16 @@ int unpu_session_run_id(struct unpu_session *s, uint32_t program_id, uint32_t re
 	struct drm_unpu_run run = { .program_id = program_id, .repeat = repeat };
 	struct drm_unpu_sync sync = { .handle = s->syncobj, .flags = DRM_UNPU_SYNC_SIGNAL };
 	struct drm_unpu_submit submit = {
-		.ctx_id = s->ctx_id,
 		.runs = { sizeof(run), 1, (uintptr_t)&run },
 		.syncs = { sizeof(sync), 1, (uintptr_t)&sync },
 	};
-	int ret = s->dev->ops->submit(s->dev, &submit);
+	int ret = s->ctx_failed ? renew_ctx(s) : 0;
 
+	submit.ctx_id = s->ctx_id;
+	ret = ret ? ret : s->dev->ops->submit(s->dev, &submit);
 	ret = ret ? ret : s->dev->ops->syncobj_wait(s->dev, s->syncobj, 0, UINT64_MAX);
+	if (ret)
+		s->ctx_failed = true;
 	if (ret == -EBUSY || ret == -ETIME)
 		return unpu_fail(&s->model->log, -EIO, "%s does not run: %s", s->dev->id,
 				 strerror(-ret));

@@ -58,6 +58,7 @@ struct unpu_session {
 	struct unpu_area logits_area;
 	uint32_t programs[UNPU_NUM_PROGRAMS];	/* 0: not made yet */
 	uint32_t ctx_id, syncobj, decode_dispatches;
+	bool ctx_failed;	/* it takes no more jobs: another one for the next */
 	uint32_t used, evaluated;
 	bool logits_ready;	/* of the last token, in work.logits[0] */
 	bool row_ready;		/* the device holds the last token's row and embedding */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/lib/faulty.h"
 
+#include <errno.h>
 #include <string.h>
 
 static struct {
@@ -8,6 +9,7 @@ static struct {
 	const struct unpu_device_ops *real;
 	uint32_t calls, fail_at, jobs, fail_job, points;
 	int err, job_err;
+	uint32_t guilty;	/* id of a context */
 	void (*hook)(void *arg, uint32_t point);
 	void *arg;
 } f;
@@ -46,7 +48,6 @@ CALL(bo_mmap_offset, struct drm_unpu_bo_mmap_offset *)
 CALL(ctx_create, struct drm_unpu_ctx_create *)
 CALL(shader_create, struct drm_unpu_shader_create *)
 CALL(program_create, struct drm_unpu_program_create *)
-CALL(submit, struct drm_unpu_submit *)
 CALL(syncobj_create, uint32_t *)
 
 static int ctx_query(struct unpu_device *dev, struct drm_unpu_ctx_query *args)
@@ -57,7 +58,26 @@ static int ctx_query(struct unpu_device *dev, struct drm_unpu_ctx_query *args)
 	if (!ret && ++f.jobs == f.fail_job) {
 		args->failed_seqno = args->completed_seqno;
 		args->failed_errno = f.job_err;
+		args->state = DRM_UNPU_CTX_GUILTY;
+		f.guilty = args->ctx_id;
 	}
+	return end(fails, ret);
+}
+
+static int ctx_destroy(struct unpu_device *dev, struct drm_unpu_ctx_destroy *args)
+{
+	if (args->ctx_id == f.guilty)
+		f.guilty = 0;
+	return f.real->ctx_destroy(dev, args);
+}
+
+static int submit(struct unpu_device *dev, struct drm_unpu_submit *args)
+{
+	bool fails;
+	int ret = 0;
+
+	if (begin(&fails))
+		ret = args->ctx_id == f.guilty ? -EIO : f.real->submit(dev, args);
 	return end(fails, ret);
 }
 
@@ -92,6 +112,7 @@ void faulty_begin(struct unpu_model *model)
 	ops.bo_create = bo_create;
 	ops.bo_mmap_offset = bo_mmap_offset;
 	ops.ctx_create = ctx_create;
+	ops.ctx_destroy = ctx_destroy;
 	ops.ctx_query = ctx_query;
 	ops.shader_create = shader_create;
 	ops.program_create = program_create;

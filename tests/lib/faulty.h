@@ -12,11 +12,11 @@ void faulty_begin(struct unpu_model *model);
 void faulty_end(void);
 
 /*
- * The nth call of the device from now on does nothing but return err; a wait has waited then. 0: none
- * fails. Begins to count anew.
+ * The nth call of the device from now on does nothing but return err; a wait has waited then. 0:
+ * none fails. Begins to count anew.
  */
 void faulty_fail(uint32_t nth, int err);
-/* The nth job from now on ends with err, as ctx_query tells; the context stays usable. */
+/* The nth job from now on ends with err, as ctx_query tells; its context takes no more jobs. */
 void faulty_fail_job(uint32_t nth, int err);
 /* Calls since faulty_fail(). */
 uint32_t faulty_calls(void);

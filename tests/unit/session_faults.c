@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A device whose calls fail: calls are all or nothing, nothing leaks, and what works again works. */
+/* A device whose calls fail: calls are all or nothing, nothing leaks, what works again works. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
