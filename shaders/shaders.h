@@ -27,9 +27,10 @@
  *   quants   K then V, each [kv_heads][slots * C][D] int8 in [-127, 127], then
  *   scales   K then V, each [kv_heads][slots * C][S] f16
  *
- * Element i of a cell is quant[i] * scale[i / 32]; the last scale may stand for less than 32. Per 32
- * and m = max |x|: scale = m / 127 to the nearest f16, quant = rint(x * (127 / m)), ties to even;
- * m < 1e-30: all 0; one that is not finite: scale NaN and quants 0, so that `sample` sees the fault.
+ * Element i of a cell is quant[i] * scale[i / 32]; the last scale may stand for less than 32. Per
+ * 32 and m = max |x|: scale = m / 127 to the nearest f16, quant = rint(x * (127 / m)), ties to
+ * even; m < 1e-30: all 0; one that is not finite: scale NaN and quants 0, so that `sample` sees the
+ * fault.
  *
  * A cell is whole 32-bit words in both planes (D is a multiple of 8, S is even, and the scale past
  * the last block, if any, is 0): a device without 8- and 16-bit storage reads and writes it as u32,

@@ -59,7 +59,8 @@ static void naive_scores(const struct problem *p, uint32_t head, struct head *h)
 			k_size += fabs((double)p->k[j * a->head_dim + i]);
 		}
 		h->s[j] = a->scale * sum;
-		h->err[j] = fabs(a->scale) * ((a->head_dim + 3) * CHECK_EPS * (size + step * k_size) +
+		size += step * k_size;
+		h->err[j] = fabs(a->scale) * ((a->head_dim + 3) * CHECK_EPS * size +
 					      0.5 * step * k_size);
 		h->m = h->s[j] > h->m ? h->s[j] : h->m;
 		h->m_err = fmax(h->m_err, h->err[j]);
@@ -344,14 +345,16 @@ static void stream_call(void *arg)
 static void bench_stream(unpu_attn_fn *fn, uint32_t kv_type, uint32_t group)
 {
 	static float q[MAX_GROUP * STREAM_DIM], o[MAX_GROUP * STREAM_DIM], ms[2 * MAX_GROUP];
-	size_t n = (size_t)STREAM_CHUNKS * UNPU_CHUNK, bytes = unpu_kv_cell_bytes(kv_type, STREAM_DIM);
+	size_t n = (size_t)STREAM_CHUNKS * UNPU_CHUNK;
+	size_t bytes = unpu_kv_cell_bytes(kv_type, STREAM_DIM);
 	size_t scales = unpu_kv_scale_bytes(kv_type, STREAM_DIM);
 	uint8_t *kv = malloc(n * (bytes + scales));
 	struct stream s = {
 		.fn = fn, .kv = kv, .scales = kv + n * bytes,
 		.chunk = UNPU_CHUNK * bytes, .chunk_scales = UNPU_CHUNK * scales,
-		.args = { .cells = UNPU_CHUNK, .group = group, .head_dim = STREAM_DIM, .scale = 0.125f,
-			  .q = q, .ldq = STREAM_DIM, .o = o, .ldo = STREAM_DIM, .ms = ms },
+		.args = { .cells = UNPU_CHUNK, .group = group, .head_dim = STREAM_DIM,
+			  .scale = 0.125f, .q = q, .ldq = STREAM_DIM, .o = o, .ldo = STREAM_DIM,
+			  .ms = ms },
 	};
 	char name[32];
 

@@ -279,12 +279,13 @@ void oracle_kv_int8(double *head, uint32_t n)
 {
 	for (uint32_t b = 0; b < n; b += 32) {
 		uint32_t end = b + 32 < n ? b + 32 : n;
-		double m = 0;
+		double m = 0, scale;
 
 		for (uint32_t i = b; i < end; i++)
 			m = fmax(m, fabs(head[i]));
+		scale = oracle_f16(m / 127);
 		for (uint32_t i = b; i < end; i++)
-			head[i] = m < 1e-30 ? 0 : nearbyint(head[i] / m * 127) * oracle_f16(m / 127);
+			head[i] = m < 1e-30 ? 0 : nearbyint(head[i] / m * 127) * scale;
 	}
 }
 

@@ -23,9 +23,9 @@
 #define MAX_IDS		100u	/* more than a chunk of 64 */
 
 /*
- * Of max|logit|. Measured over these models and all instruction sets: 6e-7 in plain C where nothing
- * lies so near to a tie that f32 and double round it to different quants, up to 1.4e-3 where it does
- * and where q and the weights are rounded to 16 bits.
+ * Of max|logit|. Measured over these models and all instruction sets: 6e-7 in plain C where
+ * nothing lies so near to a tie that f32 and double round it to different quants, up to 1.4e-3
+ * where it does and where q and the weights are rounded to 16 bits.
  */
 #define ROUNDED_BOUND	4e-3
 /*

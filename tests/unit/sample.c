@@ -501,7 +501,7 @@ static void test_bias_penalised(void **state)
 	assert_int_equal(header()->fault, 0);
 }
 
-/* What is banned is never drawn, whatever the temperature; with all of them banned nothing can be. */
+/* What is banned is never drawn, whatever the temperature; with all of them banned nothing is. */
 static void test_bans(void **state)
 {
 	static const float temperatures[] = { 0, 1000 };

@@ -3,10 +3,10 @@
  * The sampler. A bias is added to its token's logit first, then come the penalties; a logit that is
  * not finite after them is no candidate. Candidates are in order of logit, descending, then of id.
  * Top-p takes the shortest prefix that reaches p of the probability (at temperature 1) of the
- * candidates left by top-k; min-p drops logits below max + ln(p); the draw is by the first candidate
- * whose sum of probabilities, at the temperature set, exceeds u. u comes from Philox4x32-10 with the
- * seed as key and {cell + 1, slot, 0, 0} as counter, so a draw depends on the seed and the place
- * alone.
+ * candidates left by top-k; min-p drops logits below max + ln(p); the draw is by the first
+ * candidate whose sum of probabilities, at the temperature set, exceeds u. u comes from
+ * Philox4x32-10 with the seed as key and {cell + 1, slot, 0, 0} as counter, so a draw depends on
+ * the seed and the place alone.
  */
 #include "runtime/device/cpu/twin.h"
 
@@ -30,7 +30,7 @@ struct sample {
 	uint32_t groups;
 	/* scratch */
 	uint32_t *recent;		/* [cells] tokens that penalties look at */
-	uint32_t *changed;		/* [groups] bit i: token 32 * group + i is a candidate apart */
+	uint32_t *changed;		/* [groups] bit i: token 32 * group + i is added apart */
 	struct candidate *candidates;	/* [vocab] */
 	/* of the row at hand */
 	struct unpu_state_row row;

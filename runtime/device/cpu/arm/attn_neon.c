@@ -168,7 +168,7 @@ struct rounded_weights {
 	float step[HEADS];
 };
 
-/* The factor to 16 bits of numbers up to m, and what 1 is then; NaN for both when m is not finite. */
+/* The factor to 16 bits of numbers up to m, and what 1 is then: NaN when m is not finite. */
 NEON_INLINE float round_by(float m, float *step)
 {
 	*step = m <= FLT_MAX ? m / 32767 : NAN;
