@@ -69,8 +69,8 @@ struct unpu_pack_params {
 	void *progress_arg;
 };
 
-/* -E2BIG: a matrix above the device's limits, -ENOTSUP: no layout for its type, -ECANCELED, -ENOMEM,
- * -ENOSPC */
+/* -E2BIG: a matrix above the device's limits, -ENOTSUP: no layout for its type, -ENOMEM, -ENOSPC,
+ * -ECANCELED: progress said so */
 int unpu_weights_create(struct unpu_device *dev, const struct unpu_arch *arch,
 			const struct unpu_pack_params *params, const struct unpu_log *log,
 			struct unpu_weights **weights);
