@@ -55,7 +55,8 @@ for command in "${commands[@]}"; do
 done
 if command -v mandoc >/dev/null; then
 	for page in "$packaging"/man/*; do
-		same "mandoc has nothing against ${page##*/}" '' "$(mandoc -T lint -W warning "$page")"
+		same "mandoc has nothing against ${page##*/}" '' \
+			"$(mandoc -T lint -W warning "$page")"
 		mandoc -T utf8 "$page" | sed 's/.\x08//g' >"$work/text"
 		check "${page##*/} has its name" grep -q "^  *\(lib\)*unpu.* – " "$work/text"
 	done
@@ -102,7 +103,8 @@ completes() {
 	shift 2
 	COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
 	_unpu
-	same "bash: $what" "$want" "$(printf '%s\n' "${COMPREPLY[@]}" | LC_ALL=C sort | paste -sd ' ')"
+	same "bash: $what" "$want" \
+		"$(printf '%s\n' "${COMPREPLY[@]}" | LC_ALL=C sort | paste -sd ' ')"
 }
 completes 'commands by their beginning' 'eval' unpu e
 completes '--version' '--version' unpu --v

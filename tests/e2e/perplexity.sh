@@ -37,7 +37,8 @@ for length in 4 5 6 9; do
 	n=$(($("${unpu[@]}" tokenize "$model" -f "$work/short" | wc -w) + 1))
 	[ $n -ge 4 ] || fail "$length bytes are 3 tokens or more" $((n - 1))
 	run eval "$model" --text "$work/short"
-	check "a text of $n tokens is said to be short" is_one_line 0 "$n tokens, less than a window"
+	check "a text of $n tokens is said to be short" is_one_line 0 \
+		"$n tokens, less than a window"
 	check "a text of $n tokens is one window" grep -qF \
 		", $((n - 1 - n / 2)) tokens scored in 1 windows" "$work/out"
 done

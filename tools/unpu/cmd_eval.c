@@ -234,11 +234,11 @@ const struct command cmd_eval = {
 		   "With --tokens: what the model says after given tokens, to compare it with "
 		   "others. FILE gets vocabulary x tokens values; it is complete or not there at "
 		   "all. Tokens that end a text do not end the greedy ids.",
-	.more = "The token that begins a text takes the place of a window's first token. Of a "
-		"window of N tokens, those after position N/2 (counted from 0) are scored, each from all "
-		"that stand before it in the window. What follows +- is the standard error. "
-		"Perplexities compare only between models with the same vocabulary, and with the "
-		"same window.",
+	.more = "The token that begins a text takes the place of a window's first token. Of "
+		"a window of N tokens, those after position N/2 (counted from 0) are scored, "
+		"each from all that stand before it in the window. What follows +- is the "
+		"standard error. Perplexities compare only between models with the same "
+		"vocabulary, and with the same window.",
 	.examples = examples,
 	.takes_model = true,
 	.options = options,

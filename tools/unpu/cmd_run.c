@@ -183,11 +183,16 @@ static bool is_ended(const struct run *run)
 
 static int chat_ids(struct run *run)
 {
+	struct unpu_model_info info = UNPU_MODEL_INFO_INIT;
 	const struct settings *s = run->settings;
 	struct unpu_chat_message messages[2];
 	uint32_t flags = UNPU_CHAT_ANSWER;
 	size_t n = 0;
 
+	unpu_model_info(run->model, &info);
+	if (!s->form && !info.chat_template)
+		return fail("%s has no chat template that is known (--template names a form)",
+			    s->model);
 	/* An editor's or echo's last newline is not part of what somebody says. */
 	if (run->length && !s->text && run->text[run->length - 1] == '\n')
 		run->length--;
@@ -409,21 +414,21 @@ const struct command cmd_run = {
 	.details = "Continues a text, taken byte for byte from -p, from a file or from stdin, and "
 		   "writes both. With --chat the text is one message of a user, put into the form "
 		   "of chats that the model knows, and the answer is written alone.",
-	.more = "With --json nothing but one object is written to stdout, when all is done. text "
-		"is what was generated, without the prompt; bytes that are no UTF-8 are U+FFFD. "
-		"ids are all generated tokens, with those that ended the text. reason is one of length "
-		"(as many tokens as asked for), end (an end-of-text token), stop (the text of a "
-		"--stop), context (the context is full) and cancelled (Ctrl-C). stats are the "
-		"numbers of --stats.\n\n"
-		"With --load nothing is read from stdin: without a prompt the session goes on from "
-		"where it was. The prompt that is appended gets no token that begins a text, and "
-		"only it is written before its continuation. The sampler's settings are those of "
-		"the command line, not those that were saved.\n\n"
-		"With --prompt-cache the file is read if it is there, and written again after the "
-		"prompt if any of it had to run. One that is damaged or of another model is made "
-		"anew, with a warning.\n\n"
-		"Ctrl-C ends the text; what was made so far stays and is saved. A second Ctrl-C "
-		"ends the program at once.",
+	.more = "With --json nothing but one object is written to stdout, when all is done. "
+		"text is what was generated, without the prompt; bytes that are no UTF-8 are "
+		"U+FFFD. ids are all generated tokens, with those that ended the text. "
+		"reason is one of length (as many tokens as asked for), end (an end-of-text "
+		"token), stop (the text of a --stop), context (the context is full) and "
+		"cancelled (Ctrl-C). stats are the numbers of --stats.\n\n"
+		"With --load nothing is read from stdin: without a prompt the session goes "
+		"on from where it was. The prompt that is appended gets no token that begins "
+		"a text, and only it is written before its continuation. The sampler's "
+		"settings are those of the command line, not those that were saved.\n\n"
+		"With --prompt-cache the file is read if it is there, and written again "
+		"after the prompt if any of it had to run. One that is damaged or of another "
+		"model is made anew, with a warning.\n\n"
+		"Ctrl-C ends the text; what was made so far stays and is saved. A second "
+		"Ctrl-C ends the program at once.",
 	.examples = examples,
 	.takes_model = true,
 	.options = options,

@@ -201,8 +201,8 @@ static void put_exit_status(void)
 static void put_environment(void)
 {
 	static const struct doc_item environment[] = {
-		{ "UNPU_CPUMASK", "The highest instruction set that the device cpu may use: c, avx2, "
-		  "avx512vnni, neon or neon_dotprod. Not set: what the processor has. What is in "
+		{ "UNPU_CPUMASK", "The highest instruction set that the device cpu may use: c, "
+		  "avx2, avx512vnni, neon or neon_dotprod. Not set: what the processor has. What is in "
 		  "use is shown by `unpu devices`." },
 		{ "TERM", "On a terminal that is not dumb, long steps show on standard error how "
 		  "far they are." },

@@ -7,7 +7,8 @@
 
 static const char made[] =
 	"# SPDX-License-Identifier: MIT\n"
-	"# Completion of unpu's command line; made by `make docs` from the tables of the command.\n";
+	"# Completion of unpu's command line; made by `make docs` from the tables of the "
+	"command.\n";
 
 /* ---- bash -------------------------------------------------------------------------------- */
 
@@ -77,8 +78,8 @@ void docs_bash(const struct command_list *list)
 
 	out_text(made);
 	out_text("# shellcheck shell=bash\n\n"
-		 "# Sets kind (none, any, file or words) and words of the value behind option $2 of\n"
-		 "# command $1.\n"
+		 "# Sets kind (none, any, file or words) and words of the value behind option $2\n"
+		 "# of command $1.\n"
 		 "_unpu_value()\n{\n\tkind=none words=\n\tcase \"$1 $2\" in\n");
 	for (i = 0; i < list->count; i++)
 		bash_values(list->command[i]);
