@@ -48,11 +48,11 @@ UNPU_INLINE __m128 vec_sum4(const vec v[4]);
 
 /* What the heads of one call share, and what is worked out for those at hand. */
 struct chunk {
+	_Alignas(64) float s[HEADS][UNPU_CHUNK];	/* scores, then weights */
 	const struct unpu_attn_args *a;
 	int16_t q[HEADS][MAX_BLOCKS * 32];	/* of int8, padded with zeros */
 	float q_step[HEADS];			/* what 1 of it is */
 	float k_scales[MAX_BLOCKS][UNPU_CHUNK], v_scales[MAX_BLOCKS][UNPU_CHUNK];
-	float s[HEADS][UNPU_CHUNK];		/* scores, then weights */
 	float w[PART_BLOCKS][HEADS][UNPU_CHUNK];	/* weights times scales of V */
 };
 
