@@ -202,8 +202,8 @@ static void put_environment(void)
 {
 	static const struct doc_item environment[] = {
 		{ "UNPU_CPUMASK", "The highest instruction set that the device cpu may use: c, "
-		  "avx2, avx512vnni, neon or neon_dotprod. Not set: what the processor has. What is in "
-		  "use is shown by `unpu devices`." },
+		  "avx2, avx512vnni, neon or neon_dotprod. Not set: what the processor has. What "
+		  "is in use is shown by `unpu devices`." },
 		{ "TERM", "On a terminal that is not dumb, long steps show on standard error how "
 		  "far they are." },
 		{ NULL, NULL },

@@ -32,6 +32,26 @@ _unpu_value()
 	'run -c' | 'run --context') kind=any ;;
 	'run --kv') kind=words words='f16 f32 int8' ;;
 	'run --batch') kind=any ;;
+	'chat --system') kind=any ;;
+	'chat --template') kind=words words='chatml llama2 llama3 zephyr gemma phi3 alpaca' ;;
+	'chat --load') kind=file ;;
+	'chat -n' | 'chat --count') kind=any ;;
+	'chat --stop') kind=any ;;
+	'chat --temp') kind=any ;;
+	'chat --top-k') kind=any ;;
+	'chat --top-p') kind=any ;;
+	'chat --min-p') kind=any ;;
+	'chat --repeat-penalty') kind=any ;;
+	'chat --frequency-penalty') kind=any ;;
+	'chat --presence-penalty') kind=any ;;
+	'chat --repeat-last-n') kind=any ;;
+	'chat --bias') kind=any ;;
+	'chat --seed') kind=any ;;
+	'chat -t' | 'chat --threads') kind=any ;;
+	'chat -d' | 'chat --device') kind=words words='auto cpu' ;;
+	'chat -c' | 'chat --context') kind=any ;;
+	'chat --kv') kind=words words='f16 f32 int8' ;;
+	'chat --batch') kind=any ;;
 	'eval --text') kind=file ;;
 	'eval --window') kind=any ;;
 	'eval --tokens') kind=any ;;
@@ -74,7 +94,7 @@ _unpu()
 
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
-		_unpu_reply -W 'run eval tokenize detokenize bench info devices --help --version' -- "$current"
+		_unpu_reply -W 'run chat eval tokenize detokenize bench info devices --help --version' -- "$current"
 		return
 	fi
 	# readline takes "=" for a word of its own.
@@ -92,6 +112,7 @@ _unpu()
 	esac
 	case $command in
 	run) options='-p --prompt -f --file --chat --system --template -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed --load --save --prompt-cache -t --threads -d --device -c --context --kv --batch --no-echo --json --stats -h --help' ;;
+	chat) options='--system --template --load -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed -t --threads -d --device -c --context --kv --batch --stats -h --help' ;;
 	eval) options='--text --window --json --tokens --logits --greedy -t --threads -d --device -c --context --kv --batch -h --help' ;;
 	tokenize) options='-p --prompt -f --file --special -h --help' ;;
 	detokenize) options='-h --help' ;;
