@@ -480,6 +480,46 @@ static void test_cancel_anywhere(void **state)
 	model_finish(&m);
 }
 
+/*
+ * The host's stop word ends a repeat at the next dispatch, and that is no failure; a word that the
+ * sampler left does not: it is for what comes after the repeat.
+ */
+static void test_stop(void **state)
+{
+	struct unpu_engine *e = engine(3);
+	_Atomic uint32_t stop = UNPU_STOP_CANCEL;
+	pthread_t thread;
+	struct program p;
+	struct model m;
+	struct work w;
+	float *x;
+
+	(void)state;
+	model_init(&m, &any, DRM_UNPU_KV_F32);
+	work_init(&w);
+	program_init(e, &p, &m, &w, 4, EMBED);
+	p.base.stop = &stop;
+	set_rows(&w, 0, 4);
+	x = w.x.ptr;
+	memset(x, 0, 4 * HIDDEN * sizeof(*x));
+	assert_int_equal(e->ops->run(e, &p.base, NULL), 0);
+	for (uint32_t i = 0; i < 4 * HIDDEN; i++)
+		assert_true(x[i] == 0);
+	atomic_store(&stop, UNPU_STOP_END);
+	assert_int_equal(e->ops->run(e, &p.base, NULL), 0);
+	assert_true(x[0] != 0);
+	atomic_store(&stop, 0);
+	assert_int_equal(pthread_create(&thread, NULL, cancel_often, &stop), 0);
+	for (int i = 0; i < 200; i++)
+		assert_int_equal(e->ops->run(e, &p.base, NULL), 0);
+	atomic_store(&stop, 2);
+	pthread_join(thread, NULL);
+	e->ops->program_release(e, &p.base);
+	e->ops->destroy(e);
+	work_finish(&w);
+	model_finish(&m);
+}
+
 /* Programs of more and more rows are prepared while another runs: the scratch moves. */
 struct prepare {
 	struct unpu_engine *e;
@@ -590,6 +630,7 @@ int main(void)
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_cancel_anywhere),
+		cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_prepare_while_running),
 		cmocka_unit_test(test_pure),
 	};
