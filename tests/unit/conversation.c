@@ -485,7 +485,8 @@ static int saved(struct talk *t)
 }
 
 /* In this model's vocabulary their markers are text. What ends a cut answer then is text too, and
- * becomes other tokens with what stands beside it: such a turn is found as part of the one before. */
+ * becomes other tokens with what stands beside it: such a turn is found as part of the one before.
+ */
 static bool ends_with_text(const char *form)
 {
 	return !strcmp(form, "llama3") || !strcmp(form, "gemma") || !strcmp(form, "phi3");

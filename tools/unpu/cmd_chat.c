@@ -14,6 +14,8 @@
 #include "tools/unpu/progress.h"
 #include "tools/unpu/run.h"
 
+#define BLANKS	" \t\n"
+
 struct chat {
 	struct run run;
 	struct conversation talk;
@@ -284,11 +286,11 @@ static int do_help(struct chat *chat, const char *arg)
 
 static int run_command(struct chat *chat, char *text)
 {
-	char *arg = text + strcspn(text, " \t"), *end = arg + strlen(arg);
+	char *arg = text + strcspn(text, BLANKS), *end = arg + strlen(arg);
 	size_t length = (size_t)(arg - text), i;
 
-	arg += strspn(arg, " \t");
-	while (end > arg && strchr(" \t\n", end[-1]))
+	arg += strspn(arg, BLANKS);
+	while (end > arg && strchr(BLANKS, end[-1]))
 		*--end = 0;
 	for (i = 0; i < NUM_COMMANDS; i++) {
 		if (strlen(commands[i].name) == length && !memcmp(commands[i].name, text, length))
@@ -337,7 +339,7 @@ static enum line_result read_message(struct line *line, char **text, size_t *len
 
 static void take_message(struct chat *chat, char *text, size_t length)
 {
-	if (strspn(text, " \t\n") == length)
+	if (strspn(text, BLANKS) == length)
 		return;
 	if (text[0] == '/' && text[1] != '/') {
 		int status = run_command(chat, text);
