@@ -406,7 +406,7 @@ static void test_pure(void **state)
 	e->ops->destroy(e);
 	assert_true(info.num_matrices > 0);
 	for (uint32_t i = 0; i < info.num_matrices; i += step)
-		check_pure(&info.matrices[i], i & 1 ? DRM_UNPU_KV_F16 : DRM_UNPU_KV_F32);
+		check_pure(&info.matrices[i], (i + i / 3) % 3);	/* all of enum drm_unpu_kv_type */
 }
 
 /* ---- the rest of the engine ------------------------------------------------------------------ */
