@@ -182,8 +182,8 @@ static void add_message(const struct talk *t, const char *system, const char *te
 	out->count += (size_t)n;
 }
 
-/* In byte-level BPE the blank before a message, as in llama2's "[INST] ", is part of its first token:
- * it is in a text that was found again, and a form that has one takes it off. */
+/* In byte-level BPE the blank before a message, as in llama2's "[INST] ", is part of its first
+ * token: it is in a text that was found again, and a form that has one takes it off. */
 static void check_text(const struct turn *turn, const char *text)
 {
 	size_t blank = turn->length == strlen(text) + 1 && turn->text[0] == ' ';
@@ -292,8 +292,8 @@ static void the_oldest_turns_go(void **state)
 	}
 }
 
-/* From here on all that is generated is a row of U+20AC, byte after byte: the likeliest of its three
- * tokens that is not among the last two. */
+/* From here on all that is generated is a row of U+20AC, byte after byte: the likeliest of its
+ * three tokens that is not among the last two. */
 static void only_euros(struct talk *t, bool spm)
 {
 	static const uint8_t euro[] = { 0xe2, 0x82, 0xac };
@@ -485,8 +485,7 @@ static int saved(struct talk *t)
 }
 
 /* In this model's vocabulary their markers are text. What ends a cut answer then is text too, and
- * becomes other tokens with what stands beside it: such a turn is found as part of the one before.
- */
+ * becomes other tokens with what stands beside it: such a turn is found within the one before. */
 static bool ends_with_text(const char *form)
 {
 	return !strcmp(form, "llama3") || !strcmp(form, "gemma") || !strcmp(form, "phi3");

@@ -60,7 +60,7 @@ int conversation_answer(struct conversation *c, size_t max, unpu_token_fn *fn, v
 
 /*
  * Take a session file from fd, which holds tokens only: messages are found by the form's markers.
- * Tokens in which there are none become one turn, which like any is dropped as a whole. The system
+ * Tokens in which there are none become one turn, which goes as a whole like any other. The system
  * message is the file's if it has messages, else what it was.
  */
 int conversation_load(struct conversation *c, int fd);
