@@ -109,10 +109,10 @@ static void check_moment(const struct subject *s, const struct subject *other_th
 	unpu_session_destroy(without);
 }
 
-/* Emulated, a third of them does. */
-static bool thin(unsigned int n)
+/* Emulated, one in `of` does. */
+static bool thin(unsigned int n, unsigned int of)
 {
-	return getenv("UNPU_EMULATED") && n % 3;
+	return getenv("UNPU_EMULATED") && n % of;
 }
 
 static void loaded_sessions_go_on(void **state)
@@ -121,20 +121,20 @@ static void loaded_sessions_go_on(void **state)
 		uint32_t type, flags;
 	} weights[] = {
 		{ UNPU_TYPE_F32, 0 }, { UNPU_TYPE_Q8_0, 0 },
-		{ UNPU_TYPE_Q8_0, UNPU_MODEL_CLASS_F32 }, { UNPU_TYPE_Q4_0, 0 },
+		{ UNPU_TYPE_Q8_0, UNPU_MODEL_CLASS_F32 },
 	};
 	unsigned int n = 0;
 
 	(void)state;
 	for (size_t a = 0; a < 4; a++)
-		for (size_t w = 0; w < 4; w++) {
+		for (size_t w = 0; w < 3; w++) {
 			struct subject s, other;
 
 			subject_open(&s, archs[a], weights[w].type, 2, weights[w].flags);
 			subject_open(&other, archs[a], weights[w].type, 3, weights[w].flags);
 			for (size_t k = 0; k < 3; k++)
 				for (int m = 0; m < MOMENTS; m++)
-					if (!thin(n++))
+					if (!thin(n++, 11))
 						check_moment(&s, &other, kvs[k], m);
 			subject_close(&s);
 			subject_close(&other);
@@ -148,9 +148,9 @@ static void caches_of_any_size_are_saved(void **state)
 		{ .arch = "llama", .layers = 12, .heads = 8, .kv_heads = 8, .head_dim = 8,
 		  .tied = 1, .context = 512 },
 		{ .arch = "llama", .layers = 1, .heads = 1, .kv_heads = 1, .head_dim = 256,
-		  .tied = 1, .context = 2048 },
+		  .hidden = 8, .ffn = 8, .tied = 1, .context = 2048 },
 	};
-	static const uint32_t tokens[] = { 100, 1500 };
+	static const uint32_t tokens[] = { 80, 1100 };
 
 	(void)state;
 	for (int i = 0; i < 2; i++) {
@@ -448,7 +448,6 @@ static void check_each_byte(enum unpu_kv kv)
 {
 	struct victim v;
 	uint8_t *data;
-	size_t before = 0, within = 0;
 
 	victim_init(&v, kv);
 	data = malloc(v.size);
@@ -458,16 +457,17 @@ static void check_each_byte(enum unpu_kv kv)
 	for (size_t i = 0; i < v.size; i++) {
 		int ret;
 
+		if (thin((unsigned int)i, 7))
+			continue;
 		memcpy(data, v.data, v.size);
 		data[i] ^= (uint8_t)(1u << i % 8);
 		ret = check_damaged(&v, kv, data, v.size);
 		assert_int_equal(ret, i < KV_AT ? -EINVAL : 0);
-		before += ret < 0;
-		within += ret == 0;
 	}
-	assert_int_equal(before + within, v.size);
 	free(data);
 	for (size_t n = 0; n < v.size; n++) {
+		if (thin((unsigned int)n, 7))
+			continue;
 		data = malloc(n + !n);	/* of its size, for the sanitizer */
 		assert_non_null(data);
 		memcpy(data, v.data, n);
@@ -481,7 +481,7 @@ static void damage_is_found(void **state)
 {
 	(void)state;
 	for (size_t k = 0; k < 3; k++)
-		if (!thin((unsigned int)k))
+		if (!thin((unsigned int)k, 3))
 			check_each_byte(kvs[k]);
 }
 
