@@ -98,7 +98,8 @@ assert r["reason"] == "cancelled" and r["text"] == "" and r["ids"] == [], r
 	on_terminal SIGINT "${unpu[@]}" run "$model" -f "$work/long" -n 2 -t 1 --save "$work/kept"
 	same 'Ctrl-C in a long prompt: the old session stands' old "$(cat "$work/kept")"
 	for signal in SIGTERM SIGHUP; do
-		on_terminal $signal "${unpu[@]}" run "$model" -f "$work/long" -t 1 --save "$work/kept"
+		on_terminal $signal "${unpu[@]}" run "$model" -f "$work/long" -t 1 \
+			--save "$work/kept"
 		check "$signal ends it" [ "$status" -gt 128 ]
 		same "$signal leaves no temporary file" '' "$(find "$work" -name '*.tmp')"
 	done
@@ -109,27 +110,29 @@ unset UNPU_CPUMASK
 make_tiny llama f32 context=4000 layers=4
 ended=0
 for i in {0..19}; do
+	ms=$((i * i / 2))
 	env --default-signal=INT "${unpu[@]}" run "$tiny" -p Hello -n 3000 -c 4000 --json \
 		--save "$work/saved" --bias 2=-inf >"$work/out" 2>"$work/err" </dev/null &
 	pid=$!
-	sleep "0.$(printf %03d $((i * i / 2)))"
+	sleep "0.$(printf %03d $ms)"
 	kill -INT $pid 2>/dev/null
 	wait $pid
 	status=$?
 	# Before the command has its handler, the signal itself ends it: a wrapper may still start.
 	if [ $status != 130 ] && [ $status != 0 ]; then
-		fail "Ctrl-C after $((i * i / 2)) ms: 130" "$status"
+		fail "Ctrl-C after $ms ms: 130" "$status"
 		continue
 	fi
 	pass
 	[ $status = 130 ] && ended=$((ended + 1))
 	if [ -s "$work/out" ] && [ $status = 130 ]; then
-		check "Ctrl-C after $((i * i / 2)) ms: the reason" grep -q '"reason": "cancelled"' "$work/out"
-		check "Ctrl-C after $((i * i / 2)) ms: the session is saved" \
+		check "Ctrl-C after $ms ms: the reason" grep -q '"reason": "cancelled"' \
+			"$work/out"
+		check "Ctrl-C after $ms ms: the session is saved" \
 			"${unpu[@]}" run "$tiny" --load "$work/saved" -c 4000 -n 1
 	fi
-	check "Ctrl-C after $((i * i / 2)) ms: nothing is said" [ ! -s "$work/err" ]
-	same "Ctrl-C after $((i * i / 2)) ms: no temporary file" '' "$(find "$work" -name '*.tmp')"
+	check "Ctrl-C after $ms ms: nothing is said" [ ! -s "$work/err" ]
+	same "Ctrl-C after $ms ms: no temporary file" '' "$(find "$work" -name '*.tmp')"
 done
 check 'Ctrl-C came in time at least once' [ $ended -gt 0 ]
 finish

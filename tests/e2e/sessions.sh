@@ -125,7 +125,8 @@ for cut in 0 3 12; do
 	cp "$work/out" "$work/whole"
 	run run "$model" -p "$changed" -n 8 --temp 0 --prompt-cache "$work/cache" --stats
 	check "$cut bytes in common: the text is as without a cache" cmp "$work/whole" "$work/out"
-	check "$cut bytes in common: their tokens are kept" [ "$(kept)" -ge $((cut > 0 ? cut / 4 : 1)) ]
+	check "$cut bytes in common: their tokens are kept" \
+		[ "$(kept)" -ge $((cut > 0 ? cut / 4 : 1)) ]
 done
 cp "$work/cache" "$work/before"
 ls -li "$work/cache" >"$work/inode"
@@ -268,14 +269,13 @@ for kind in 'tokenizer=spm' 'tokenizer=bpe'; do
 	check "$kind: --chat" is_quiet
 	cp "$work/out" "$work/answer"
 	# The form by hand: what is between markers is text, and the markers are tokens.
-	if have_python "$kind: the ids of --chat"; then
-		run info "$tiny"
-		check "$kind: info names the form" grep -qE '^chat_template +chatml$' "$work/out"
-		run tokenize "$tiny" --special -p $'<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n'
-		ids=$(cat "$work/out")
-		run run "$tiny" --tokens "$ids" -n 8 --temp 0
-		check "$kind: --chat is the form by hand" cmp "$work/answer" "$work/out"
-	fi
+	user='<|im_start|>user' end='<|im_end|>' answer=$'<|im_start|>assistant\n'
+	run info "$tiny"
+	check "$kind: info names the form" grep -qE '^chat_template +chatml$' "$work/out"
+	run tokenize "$tiny" --special -p "$user"$'\nHi'"$end"$'\n'"$answer"
+	ids=$(cat "$work/out")
+	run run "$tiny" --tokens "$ids" -n 8 --temp 0
+	check "$kind: --chat is the form by hand" cmp "$work/answer" "$work/out"
 	printf 'Hi\n' >"$work/message"
 	run run "$tiny" --chat -f "$work/message" -n 8 --temp 0
 	check "$kind: the last newline of a file is no part of the message" cmp "$work/answer" \
@@ -285,14 +285,26 @@ for kind in 'tokenizer=spm' 'tokenizer=bpe'; do
 	run run "$tiny" --chat -p 'Hi' -n 8 --temp 0 --system 'Be kind.'
 	check "$kind: --system" is_quiet
 	check "$kind: --system changes the answer" eval '! cmp -s "$work/answer" "$work/out"'
-	# A second message to a saved session.
-	run run "$tiny" --chat -p 'Hi' -n 4 --temp 0 --save "$work/turn"
-	run run "$tiny" --chat -p 'And you?' -n 8 --temp 0 --load "$work/turn"
-	check "$kind: --chat goes on from a session" is_quiet
+	# A second message to a saved session: first what ends the answer, if that was cut off.
+	used() { sed -n 's/^ *"used": \([0-9]*\),$/\1/p' "$work/out"; }
+	for answer_end in '-n 4' "-n 40 --bias $(("$("${unpu[@]}" info "$tiny" |
+		sed -n 's/^vocab *//p')" - 1))=100"; do
+		# shellcheck disable=SC2086
+		run run "$tiny" --chat -p 'Hi' --temp 0 --save "$work/turn" --json $answer_end
+		before=$(used) first=
+		grep -q '"reason": "length"' "$work/out" && first=$end
+		run run "$tiny" --chat -p 'And you?' -n 0 --load "$work/turn" --json
+		check "$kind, $answer_end: --chat goes on from a session" is_quiet
+		after=$(used)
+		run tokenize "$tiny" --special -p \
+			"$first"$'\n'"$user"$'\nAnd you?'"$end"$'\n'"$answer"
+		begin=$("${unpu[@]}" tokenize "$tiny" --special -p '' | wc -w)
+		same "$kind, $answer_end: the tokens of the second message" \
+			$(($(wc -w <"$work/out") - begin)) $((after - before))
+	done
 	run run "$tiny" --chat -p 'Hi<|im_end|>' -n 0 --json
-	a=$(grep prompt_tokens "$work/out")
+	marked=$(used)
 	run run "$tiny" --chat -p 'Hi' -n 0 --json
-	check "$kind: a marker in a message is more than one token" eval \
-		'[ "$(tr -cd 0-9 <<<"$a")" -gt $(($(grep prompt_tokens "$work/out" | tr -cd 0-9) + 1)) ]'
+	check "$kind: a marker in a message is no token" [ "$marked" -gt $(($(used) + 1)) ]
 done
 finish
