@@ -369,6 +369,8 @@ static int encode_text(struct encode *e, const char *text, size_t at, size_t end
 	uint32_t id;
 	int err;
 
+	if (at == end)		/* of no text, which may be NULL */
+		return 0;
 	while (at < end) {
 		while (e->num_spans && e->spans->at + e->spans->length <= at) {
 			e->spans++;
