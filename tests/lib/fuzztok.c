@@ -196,6 +196,12 @@ static void put_merges(struct build *b)
 	}
 }
 
+/* A token of another type with the name of a byte hides it. */
+static bool hides_byte(const struct text *t)
+{
+	return t->length == 6 && !memcmp(t->bytes, "<0x", 3) && t->bytes[5] == '>';
+}
+
 /* What a file without token types says by its ids. */
 static void type_by_id(struct build *b, uint32_t id, uint8_t type)
 {
@@ -245,7 +251,7 @@ static void make_file(struct build *b, struct fuzztok *t, bool spm)
 		"gpt-2", "smollm", "llama-bpe", "qwen2", "falcon", "deepseek-llm",
 		"deepseek-coder", "nonsense",
 	};
-	uint32_t settings = fuzz_u8(b->in), other = fuzz_u8(b->in);
+	uint32_t settings = fuzz_u8(b->in), other = fuzz_u8(b->in), i;
 
 	put(b, "GGUF\3\0\0\0", 8);
 	put_u64(b, 0);
@@ -255,6 +261,8 @@ static void make_file(struct build *b, struct fuzztok *t, bool spm)
 	if (t->bytes)
 		add_base(b, spm);
 	add_tokens(b);
+	for (i = 257; spm && i < b->num_tokens; i++)
+		t->bytes = t->bytes && !hides_byte(&b->tokens[i]);
 	key_str(b, KEY("model"), spm ? "llama" : "gpt2");
 	if (spm) {
 		key_array(b, KEY("scores"), UNPU_GGUF_F32, b->num_tokens);
@@ -349,14 +357,16 @@ static char *decode(const struct fuzztok *t, const uint32_t *ids, size_t num, si
 	return text;
 }
 
-/* Every id stands for the very bytes that it was made of. */
+/* Every id stands for the very bytes that it was made of. What marks turns and ends is a control
+ * token, whatever the file calls it, and gives no text. */
 static bool all_text(const struct fuzztok *t, const uint32_t *ids, size_t num)
 {
 	size_t i;
 
 	for (i = 0; i < num; i++)
-		if (t->types[ids[i]] >= UNPU_TOKEN_UNKNOWN &&
-		    t->types[ids[i]] <= UNPU_TOKEN_USER_DEFINED)
+		if ((t->types[ids[i]] >= UNPU_TOKEN_UNKNOWN &&
+		     t->types[ids[i]] <= UNPU_TOKEN_USER_DEFINED) ||
+		    !unpu_tokenizer_piece(t->tok, ids[i], NULL, 0))
 			return false;
 	return true;
 }
