@@ -18,6 +18,11 @@ for help in --help -h; do
 	check "unpu $help lists run" grep -qw run "$work/out"
 done
 commands='run eval tokenize detokenize bench info devices'
+if grep -qw chat "$work/out"; then
+	commands="$commands chat"
+else
+	skip 'help of chat' 'built without it'
+fi
 for command in $commands; do
 	check "--help lists $command" grep -qw "$command" "$work/out"
 done

@@ -41,6 +41,8 @@ done
 
 # ---- manual pages ----
 
+run --help
+check '--help keeps within 80 columns' eval '! grep -nE "^.{80}" "$work/out"'
 for command in "${commands[@]}"; do
 	run "$command" --help
 	check "$command --help keeps within 80 columns" \

@@ -309,10 +309,11 @@ static int on_token(void *arg, uint32_t id, const char *text, size_t length)
 	struct run *run = arg;
 
 	(void)id;
+	/* The cancel of a Ctrl-C may have ended an earlier call that was over anyway. */
 	if (run->settings->json)
-		return length ? keep_text(run, text, length) : 0;
+		return (length ? keep_text(run, text, length) : 0) || interrupted();
 	out_model(text, length);
-	return !out_flush();
+	return !out_flush() || interrupted();
 }
 
 static int generate(struct run *run)

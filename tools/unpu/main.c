@@ -43,10 +43,9 @@ static int help_all(void)
 		 "Runs micro language models from GGUF files.\n\n");
 	for (i = 0; i < NUM_COMMANDS; i++)
 		out_printf("  %-12s %s\n", commands[i]->name, commands[i]->brief);
-	out_text("\nunpu COMMAND --help lists a command's options; unpu --version says which one "
-		 "this is.\n"
-		 "Exit status: 0; 1 after an error; 2 when the command line is wrong; 130 after "
-		 "Ctrl-C.\n");
+	out_text("\nunpu COMMAND --help lists a command's options; unpu --version says which\n"
+		 "one this is. Exit status: 0; 1 after an error; 2 when the command line is\n"
+		 "wrong; 130 after Ctrl-C.\n");
 	return EXIT_OK;
 }
 
