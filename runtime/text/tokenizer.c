@@ -399,23 +399,26 @@ static int encode_text(struct encode *e, const char *text, size_t at, size_t end
 
 static int encode_spans(struct encode *e, const char *text, size_t length)
 {
-	const struct unpu_span *span = e->spans, *last = e->spans + e->num_spans;
-	size_t at = 0;
+	const struct unpu_span *spans = e->spans;
+	size_t num = e->num_spans, first = 0, at = 0, i;
 	int err;
 
-	for (; span < last; span++) {
-		if (span->token == UNPU_SPAN_PARSE)
+	for (i = 0; i < num; i++) {
+		if (spans[i].token == UNPU_SPAN_PARSE)
 			continue;
-		e->num_spans = (size_t)(span - e->spans);
-		err = encode_text(e, text, at, span->at);
+		e->spans = &spans[first];
+		e->num_spans = i - first;
+		err = encode_text(e, text, at, spans[i].at);
 		if (err)
 			return err;
-		unpu_ids_add(&e->out, span->token);
+		unpu_ids_add(&e->out, spans[i].token);
 		e->after_special = true;
-		at = span->at + span->length;
-		e->spans = span + 1;
+		at = spans[i].at + spans[i].length;
+		first = i + 1;
 	}
-	e->num_spans = (size_t)(last - e->spans);
+	/* No spans at all may be NULL. */
+	e->spans = num ? spans + first : NULL;
+	e->num_spans = num - first;
 	return encode_text(e, text, at, length);
 }
 

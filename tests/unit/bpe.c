@@ -211,6 +211,7 @@ static void bos_and_eos(void **state)
 	CHECK(f->tok, "hello", 0, T_HELLO);
 	CHECK(f->tok, "", ADD, T_IM_END, T_END);
 	assert_int_equal(unpu_tokenizer_encode(f->tok, NULL, 0, ADD, NULL, 0), 2);
+	assert_int_equal(unpu_tokenizer_encode_spans(f->tok, NULL, 0, NULL, 0, true, NULL, 0), 0);
 	assert_true(unpu_tokenizer_is_eog(f->tok, T_TOOL));
 	finish(f);
 }
