@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Session files. The input is one without its sums, which are put in and made right (anybody can),
- * with the model's own id and shape where it says so: parsed from memory, then loaded into a session
- * of a small model, which goes on afterwards as far as the numbers let it.
+ * with the model's own id and shape where it says so: parsed from memory, then loaded into a
+ * session of a small model, which goes on afterwards as far as the numbers let it.
  */
 #include <errno.h>
 #include <stdlib.h>
