@@ -253,6 +253,8 @@ static enum line_result read_typed(struct line *line, char **text, size_t *lengt
 
 	line->cleared = line->to_clear = false;
 	catch_signals(line);
+	/* el_gets() shows the prompt first, and what is typed to it would be echoed twice. */
+	el_set(line->edit, EL_PREP_TERM, 1);
 	got = el_gets(line->edit, &n);
 	restore_signals(line);
 	if (line->cleared || !got || n <= 0) {
@@ -291,7 +293,8 @@ static int open_edit(struct line *line)
 	el_set(line->edit, EL_PROMPT, prompt_of);
 	el_set(line->edit, EL_EDITOR, "emacs");
 	el_set(line->edit, EL_GETCFN, read_key);
-	el_set(line->edit, EL_ADDFN, "unpu-clear", "clear the line", clear_line);
+	/* el_set() would copy the two texts and forget the copies. */
+	el_wset(line->edit, EL_ADDFN, L"unpu-clear", L"clear the line", clear_line);
 	el_set(line->edit, EL_BIND, "^E", "ed-move-to-end", NULL);
 	el_set(line->edit, EL_BIND, "^C", "unpu-clear", NULL);
 	el_set(line->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
