@@ -66,7 +66,8 @@ endif
 endif
 
 ifneq ($(SAN),)
-BASE_CFLAGS += -O1 -fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer
+BASE_CFLAGS += $(if $(findstring fuzzer,$(SAN)),-O2,-O1) -fsanitize=$(SAN) \
+	-fno-sanitize-recover=all -fno-omit-frame-pointer
 BASE_LDFLAGS += -fsanitize=$(SAN)
 endif
 ifneq ($(WERROR),)
@@ -82,7 +83,7 @@ NEON_DOTPROD_FLAGS := -march=armv8.2-a+dotprod
 no_build := setup help clean uninstall
 goals := $(or $(MAKECMDGOALS),all)
 # `run` and `test` install what is missing first and then call make for the rest.
-outer := run test test-quick test-san test-cross test-long
+outer := run test test-quick test-san test-cross test-long fuzz
 ifneq ($(filter-out $(no_build) $(outer),$(goals)),)
 
 # What line editing needs: libedit takes strlcpy() and vis() from libbsd.
@@ -185,6 +186,7 @@ all_src := $(lib_src) $(cmd_src) $(mk_src) $(testlib_src) $(check_src) $(unit_sr
 	$(bench_src)
 
 .PHONY: docs
+.PHONY: fuzz fuzz-targets
 .PHONY: all tests units run bench install install-strip uninstall clean setup help $(outer) FORCE
 all: $(lib) $(so) $(so_links) $(cmd)
 units: $(units)
@@ -237,6 +239,11 @@ $(check) $(units) $(fuzzers) $(benches): $(testlib) $(lib)
 # `make run` makes its model with one of these before anything of the tests is installed.
 $(makers): $(O)/tests/lib/tiny.o $(lib)
 	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIBS)
+
+# One program of libFuzzer a target: $(O)/fuzz/tests/fuzz/NAME.
+fuzz:
+	@$(MAKE) O='$(O)/fuzz' CC=clang SAN=fuzzer,address,undefined fuzz-targets
+fuzz-targets: $(fuzzers)
 
 -include $(patsubst %.c,$(O)/%.d,$(all_src))
 
@@ -355,6 +362,7 @@ help:
 	@echo 'make [all]       libunpu.a, libunpu.so and the command $(O)/unpu'
 	@echo 'make run         build, then write text: MODEL=file.gguf PROMPT="..." TOKENS=128'
 	@echo 'make test        all tests; parts: test-quick test-san test-cross; longer: test-long'
+	@echo 'make fuzz        the fuzz targets of tests/fuzz with libFuzzer (clang)'
 	@echo 'make bench       speed of MODEL=file.gguf; PEER=dir: beside that of its llama-bench'
 	@echo 'make install     DESTDIR= PREFIX=/usr/local LIBDIR=PREFIX/lib; without symbols:'
 	@echo '                 install-strip; uninstall takes the same away'
