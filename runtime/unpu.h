@@ -335,6 +335,13 @@ UNPU_API void unpu_session_uncancel(struct unpu_session *session);
 UNPU_API int unpu_session_set_sampler(struct unpu_session *session,
 				      const struct unpu_session_params *params);
 
+/*
+ * The settings in force, as unpu_session_set_sampler() takes them: those of a session that was
+ * loaded, say, to change one of them. bias and stop point into the session, until the next change.
+ */
+UNPU_API int unpu_session_sampler(const struct unpu_session *session,
+				  struct unpu_session_params *params);
+
 struct unpu_session_info {
 	size_t size;		/* sizeof(struct unpu_session_info), set by the caller */
 	uint32_t context;	/* tokens there is room for */

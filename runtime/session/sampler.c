@@ -161,3 +161,8 @@ int unpu_session_set_sampler(struct unpu_session *s, const struct unpu_session_p
 	unpu_sampler_write(s, &p);
 	return 0;
 }
+
+int unpu_session_sampler(const struct unpu_session *s, struct unpu_session_params *params)
+{
+	return unpu_struct_write(&s->model->log, &unpu_session_params_struct, params, &s->set);
+}

@@ -31,7 +31,17 @@ for sampler in '--temp 0' '--temp 1.5 --seed 3' '--temp 1.5 --seed 3 --repeat-pe
 		check "$sampler, -t $threads: a saved session goes on as if nothing had been" \
 			cmp "$work/whole" <(head -c -1 "$work/first"; cat "$work/out")
 	done
+	run run "$model" --load "$work/session" -n 18
+	check "$sampler: the session's own settings go on" \
+		cmp "$work/whole" <(head -c -1 "$work/first"; cat "$work/out")
 done
+run run "$model" --load "$work/session" -n 18 --stats --temp 0
+cp "$work/out" "$work/greedy"
+check 'a loaded seed is told' grep -qE '^seed +3$' "$work/err"
+run run "$model" --load "$work/session" -n 18 --temp 0 --seed 9
+check 'what the command line says goes over what a session was saved with' \
+	cmp "$work/greedy" "$work/out"
+check 'a seed that is given is told' is_quiet
 
 run run "$model" -p "$prompt" -n 4 --temp 0 --save "$work/session"
 run run "$model" --load "$work/session" -p ' and then' -n 6 --temp 0

@@ -373,7 +373,8 @@ static void child_fills_disk(void)
 	SAVED_MUST(!unlink(in_place("file")));
 	SAVED_MUST(unpu_session_save(session, in_place("file"), UNPU_SAVE_KV) == -ENOSPC);
 	SAVED_MUST(stat(in_place("file"), &st) && errno == ENOENT);
-	SAVED_MUST(!unpu_session_save(session, in_place("file"), 0));	/* nothing takes up the room */
+	/* nothing takes up the room */
+	SAVED_MUST(!unpu_session_save(session, in_place("file"), 0));
 	_exit(0);
 }
 

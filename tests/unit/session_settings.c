@@ -496,6 +496,43 @@ static void loading_reports(void **state)
 	}
 }
 
+/* What is told is what was set, and may be given back as it is. */
+static void settings_are_told(void **state)
+{
+	struct unpu_session_params params = subject_params(), told = UNPU_SESSION_PARAMS_INIT;
+	const struct unpu_logit_bias bias[] = { { 3, 1.5f }, { 7, -INFINITY } };
+	const char *const stop[] = { "one", "\n\n" };
+	struct unpu_session *session;
+	struct subject s;
+
+	(void)state;
+	subject_open(&s, "llama", UNPU_TYPE_F32, 1, 0);
+	params.temperature = 0.25f;
+	params.seed = 1ull << 40 | 5;
+	params.presence_penalty = -2;
+	params.bias = bias;
+	params.num_bias = 2;
+	params.stop = stop;
+	params.num_stop = 2;
+	session = subject_session(&s, &params);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(unpu_session_sampler(session, &told), 0);
+		assert_int_equal(told.size, sizeof(told));
+		assert_true(told.temperature == 0.25f && told.presence_penalty == -2);
+		assert_true(told.seed == params.seed && told.top_k == params.top_k);
+		assert_int_equal(told.num_bias, 2);
+		assert_memory_equal(told.bias, bias, sizeof(bias));
+		assert_int_equal(told.num_stop, 2);
+		assert_string_equal(told.stop[0], "one");
+		assert_string_equal(told.stop[1], "\n\n");
+		assert_int_equal(unpu_session_set_sampler(session, &told), 0);
+	}
+	told.size = 4;
+	assert_int_equal(unpu_session_sampler(session, &told), -EINVAL);
+	unpu_session_destroy(session);
+	subject_close(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -507,6 +544,7 @@ int main(void)
 		cmocka_unit_test(bias_draws_and_bans),
 		cmocka_unit_test(penalties_look_back),
 		cmocka_unit_test(settings_are_copied),
+		cmocka_unit_test(settings_are_told),
 		cmocka_unit_test(kv_types_are_told),
 		cmocka_unit_test(tokenizer_flags_are_known),
 		cmocka_unit_test(loading_reports),

@@ -191,11 +191,8 @@ static int do_save(struct chat *chat, const char *arg)
 	return status;
 }
 
-/* The settings are those of the command line, as with `unpu run --load`. */
 static int load(struct chat *chat, struct input *in)
 {
-	const struct settings *s = chat->run.settings;
-	struct unpu_session_params params;
 	int err;
 
 	log_subject(in->name);
@@ -204,9 +201,9 @@ static int load(struct chat *chat, struct input *in)
 	progress_end();
 	log_subject(NULL);
 	input_close(in);
-	session_settings(s, s->temperature, chat->run.seed, 0, &params);
 	if (err >= 0)
-		err = unpu_session_set_sampler(chat->run.session, &params);
+		err = session_settings_given(chat->run.session, chat->run.settings,
+					     &chat->run.seed);
 	if (err == -ECANCELED)
 		return interrupted() ? EXIT_INTERRUPTED : EXIT_OK;
 	if (err < 0)
@@ -504,8 +501,9 @@ const struct command cmd_chat = {
 		"until a quarter of it is free; a line on stderr says how many. The system message "
 		"is never dropped.\n\n"
 		"/save writes a session file, /load takes one, of `unpu run --save` as well. The "
-		"system message then is the file's; the sampler's settings stay those of the "
-		"command line. Where the file is not in the form of chats it is one turn.\n\n"
+		"system message and the sampler's settings are the file's then, but for what the "
+		"command line says itself. Where the file is not in the form of chats it is one "
+		"turn.\n\n"
 		"Control characters in an answer are shown as \\xNN on a terminal, so that a model "
 		"cannot do to the terminal what a program could.\n\n"
 		"The history of lines is forgotten at the end, unless UNPU_HISTORY names a file "

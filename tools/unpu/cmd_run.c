@@ -28,7 +28,8 @@ static const struct option options[] = {
 	OPTIONS_SAMPLER,
 	OPTION_HEADING("Sessions"),
 	{ 0, "load", OPTION_TEXT, OPTION_FIELD(load), "FILE", NULL, 0, 0,
-	  "begin with a saved session; the prompt, if there is one, is appended" },
+	  "begin with a saved session and its settings, as far as options do not "
+	  "say others; the prompt, if there is one, is appended" },
 	{ 0, "save", OPTION_TEXT, OPTION_FIELD(save), "FILE", NULL, 0, 0,
 	  "save the session at the end" },
 	{ 0, "prompt-cache", OPTION_TEXT, OPTION_FIELD(prompt_cache), "FILE", NULL, 0, 0,
@@ -95,7 +96,7 @@ static int open_files(struct run *run)
 int run_choose_seed(struct run *run)
 {
 	run->seed = run->settings->seed;
-	if (run->settings->seed_given)
+	if (options_given(run->settings, OPTION_FIELD(seed)))
 		return EXIT_OK;
 	if (getrandom(&run->seed, sizeof(run->seed), 0) != sizeof(run->seed))
 		return fail("cannot draw a seed: %s (give one with --seed)", strerror(errno));
@@ -139,12 +140,9 @@ static int open_session(struct run *run)
 	return EXIT_OK;
 }
 
-/* A session file brings its settings along; those of the command line count. */
 static int load_session(struct run *run, struct input *file)
 {
-	const struct settings *s = run->settings;
-	struct unpu_session_params params;
-	int ret, err;
+	int ret;
 
 	log_subject(file->name);
 	progress_begin("prompt");
@@ -152,9 +150,7 @@ static int load_session(struct run *run, struct input *file)
 	progress_end();
 	log_subject(NULL);
 	input_close(file);
-	session_settings(s, s->temperature, run->seed, 0, &params);
-	err = unpu_session_set_sampler(run->session, &params);
-	return err < 0 ? err : ret;
+	return ret;
 }
 
 static int begin_loaded(struct run *run)
@@ -165,6 +161,8 @@ static int begin_loaded(struct run *run)
 	if (!run->loaded.open)
 		return EXIT_OK;
 	err = load_session(run, &run->loaded);
+	if (err >= 0)
+		err = session_settings_given(run->session, run->settings, &run->seed);
 	if (err < 0)
 		return interrupted() ? EXIT_INTERRUPTED : fail_library(err, run->settings->load);
 	unpu_session_info(run->session, &info);
@@ -241,17 +239,27 @@ int run_save(struct run *run, struct output *file)
 	return err < 0 ? fail_library(err, path) : output_commit(file);
 }
 
+/* The tokens of the cache file; the settings are the command line's. 1: with their work. */
+static int load_cache(struct run *run)
+{
+	const struct settings *s = run->settings;
+	struct unpu_session_params params;
+	int ret, err;
+
+	log_only_warns(true);
+	ret = load_session(run, &run->cache);
+	log_only_warns(false);
+	session_settings(s, s->temperature, run->seed, 0, &params);
+	err = unpu_session_set_sampler(run->session, &params);
+	return err < 0 ? err : ret;
+}
+
 /* A cache that is no good is a prompt that runs. */
 static int64_t replace_prompt(struct run *run, bool *ran)
 {
+	int good = run->cache.open ? load_cache(run) : 1;
 	int64_t kept;
-	int good = 1;
 
-	if (run->cache.open) {
-		log_only_warns(true);
-		good = load_session(run, &run->cache);
-		log_only_warns(false);
-	}
 	progress_begin("prompt");
 	kept = interrupted() ? -ECANCELED :
 	       unpu_session_replace(run->session, run->ids, run->count);
@@ -424,7 +432,8 @@ const struct command cmd_run = {
 		"With --load nothing is read from stdin: without a prompt the session goes "
 		"on from where it was. The prompt that is appended gets no token that begins "
 		"a text, and only it is written before its continuation. The sampler's "
-		"settings are those of the command line, not those that were saved.\n\n"
+		"settings are those that were saved, but what the command line says itself "
+		"goes over them.\n\n"
 		"With --prompt-cache the file is read if it is there, and written again "
 		"after the prompt if any of it had to run. One that is damaged or of another "
 		"model is made anew, with a warning.\n\n"

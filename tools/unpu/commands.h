@@ -15,6 +15,10 @@ int session_open(struct unpu_model *model, const struct settings *settings, floa
 /* What the options say of a session; params points into settings. */
 void session_settings(const struct settings *settings, float temperature, uint64_t seed,
 		      uint32_t flags, struct unpu_session_params *params);
+/* What the command line says itself goes over the settings of a session that was loaded; 0 or the
+ * library's error. *seed: the one in force. */
+int session_settings_given(struct unpu_session *session, const struct settings *settings,
+			   uint64_t *seed);
 /* Ids of a text, to be freed with free(). */
 int model_tokenize(const struct unpu_model *model, const char *text, size_t length, uint32_t flags,
 		   uint32_t **ids, size_t *count);

@@ -83,6 +83,38 @@ void session_settings(const struct settings *settings, float temperature, uint64
 	params->num_stop = settings->stop.count;
 }
 
+#define TAKE_GIVEN(member) do { \
+	if (options_given(settings, OPTION_FIELD(member))) \
+		params.member = settings->member; \
+	} while (0)
+
+int session_settings_given(struct unpu_session *session, const struct settings *settings,
+			   uint64_t *seed)
+{
+	struct unpu_session_params params = UNPU_SESSION_PARAMS_INIT;
+
+	unpu_session_sampler(session, &params);
+	TAKE_GIVEN(temperature);
+	TAKE_GIVEN(top_k);
+	TAKE_GIVEN(top_p);
+	TAKE_GIVEN(min_p);
+	TAKE_GIVEN(repeat_penalty);
+	TAKE_GIVEN(repeat_last_n);
+	TAKE_GIVEN(frequency_penalty);
+	TAKE_GIVEN(presence_penalty);
+	TAKE_GIVEN(seed);
+	if (options_given(settings, OPTION_FIELD(bias))) {
+		params.bias = settings->bias.bias;
+		params.num_bias = settings->bias.count;
+	}
+	if (options_given(settings, OPTION_FIELD(stop))) {
+		params.stop = settings->stop.text;
+		params.num_stop = settings->stop.count;
+	}
+	*seed = params.seed;
+	return unpu_session_set_sampler(session, &params);
+}
+
 int session_open(struct unpu_model *model, const struct settings *settings, float temperature,
 		 uint64_t seed, uint32_t flags, struct unpu_session **session)
 {

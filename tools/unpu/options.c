@@ -84,7 +84,6 @@ static int set_seed(const struct parser *p, const struct option *o, const char *
 
 	if (!parse_u64(value, UINT64_MAX, field))
 		return bad_value(p, value, "a whole number from 0 to 18446744073709551615");
-	p->settings->seed_given = true;
 	return EXIT_OK;
 }
 
@@ -202,6 +201,21 @@ static const struct option *find_option(const struct command *c, char letter, co
 	return NULL;
 }
 
+bool options_given(const struct settings *settings, size_t field)
+{
+	for (size_t i = 0; i < settings->num_given; i++)
+		if (settings->given[i] == field)
+			return true;
+	return false;
+}
+
+/* No command has as many options as there is room for. */
+static void note_given(struct settings *settings, size_t field)
+{
+	if (!options_given(settings, field))
+		settings->given[settings->num_given++] = field;
+}
+
 /* value is what stood behind "=" or the letter, NULL: the next argument is. */
 static int take_option(struct parser *p, const struct option *o, const char *value)
 {
@@ -216,6 +230,7 @@ static int take_option(struct parser *p, const struct option *o, const char *val
 		value = *p->arg ? *p->arg++ : NULL;
 	if (o->kind != OPTION_FLAG && !value)
 		return fail_usage("%s: %s needs a value: %s", name, p->shown, o->value);
+	note_given(p->settings, o->field);
 	return set_value(p, o, value);
 }
 

@@ -34,7 +34,8 @@ struct settings {
 	struct bias_list bias;
 	struct stop_list stop;
 	uint64_t seed;
-	bool seed_given;
+	size_t given[64];	/* fields that the command line says itself */
+	size_t num_given;
 	bool special, stats, no_echo, tensors, json, chat;
 };
 
@@ -43,7 +44,7 @@ enum option_kind {
 	OPTION_TEXT,	/* const char * */
 	OPTION_COUNT,	/* uint32_t */
 	OPTION_FLOAT,	/* float */
-	OPTION_SEED,	/* uint64_t; sets seed_given */
+	OPTION_SEED,	/* uint64_t */
 	OPTION_KV,	/* enum unpu_kv */
 	OPTION_STOP,	/* struct stop_list; may be given again */
 	OPTION_BIAS,	/* struct bias_list; may be given again */
@@ -88,6 +89,8 @@ struct command {
 /* EXIT_OK, with *help set when --help was among the arguments, or EXIT_USAGE after one line. */
 int options_parse(const struct command *command, int argc, char **argv, struct settings *settings,
 		  bool *help);
+/* Whether the command line says the field (OPTION_FIELD) itself. */
+bool options_given(const struct settings *settings, size_t field);
 void options_help(const struct command *command);
 /* Range, default and whether it may be given again, as --help says it behind the option's text. */
 void options_remark(const struct option *option, char *text, size_t size);
