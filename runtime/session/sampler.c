@@ -107,19 +107,30 @@ int unpu_sampler_read(const struct unpu_model *m, const struct unpu_session_para
 	return ret ? ret : check_stop(&m->log, p);
 }
 
-/* What p points to may be what the session has already. */
+/* What p points to may be what the session has already, in another order. */
 static void keep_params(struct unpu_session *s, const struct unpu_session_params *p)
 {
+	char text[UNPU_MAX_STOP][UNPU_MAX_STOP_LENGTH + 1];
+
 	s->set = *p;
 	if (p->num_bias)
 		memmove(s->bias, p->bias, p->num_bias * sizeof(*p->bias));
 	s->set.bias = s->bias;
 	for (uint32_t i = 0; i < p->num_stop; i++) {
 		s->stop_length[i] = strlen(p->stop[i]);
-		memmove(s->stop_text[i], p->stop[i], s->stop_length[i] + 1);
-		s->stop[i] = s->stop_text[i];
+		memcpy(text[i], p->stop[i], s->stop_length[i] + 1);
 	}
+	for (uint32_t i = 0; i < p->num_stop; i++)
+		s->stop[i] = memcpy(s->stop_text[i], text[i], s->stop_length[i] + 1);
 	s->set.stop = s->stop;
+}
+
+/* The device ends a text at as many of them as it holds, the host at all (generate.c). */
+static uint32_t write_eog(const struct unpu_session *s, uint32_t eog[UNPU_MAX_EOG])
+{
+	uint32_t count = unpu_tokenizer_eog(s->model->tok, eog, UNPU_MAX_EOG);
+
+	return count < UNPU_MAX_EOG ? count : UNPU_MAX_EOG;
 }
 
 void unpu_sampler_write(struct unpu_session *s, const struct unpu_session_params *p)
@@ -140,7 +151,7 @@ void unpu_sampler_write(struct unpu_session *s, const struct unpu_session_params
 	sampler->seed[0] = (uint32_t)p->seed;
 	sampler->seed[1] = (uint32_t)(p->seed >> 32);
 	if (!(p->flags & UNPU_SESSION_NO_END))
-		sampler->num_eog = unpu_tokenizer_eog(s->model->tok, sampler->eog, UNPU_MAX_EOG);
+		sampler->num_eog = write_eog(s, sampler->eog);
 	sampler->num_bias = p->num_bias;
 	for (uint32_t i = 0; i < p->num_bias; i++)
 		sampler->bias[i] = (struct unpu_state_bias){ s->bias[i].id, s->bias[i].bias };

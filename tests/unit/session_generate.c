@@ -237,6 +237,67 @@ static void end_tokens_end(void **state)
 	subject_close(&s);
 }
 
+/* The file's tokens from `first` on get other texts, as long as the old ones taken together. */
+static void rename_tokens(struct subject *s, const char *first, const char *const *texts, size_t n)
+{
+	const size_t length = strlen(first);
+	uint8_t *at = memmem(s->file, s->size, first, length), *end;
+
+	assert_non_null(at);
+	at -= sizeof(uint64_t);
+	end = at + n * (sizeof(uint64_t) + length);
+	for (size_t i = 0; i < n; i++) {
+		uint64_t bytes = strlen(texts[i]);
+
+		memcpy(at, &bytes, sizeof(bytes));
+		memcpy(at + sizeof(bytes), texts[i], bytes);
+		at += sizeof(bytes) + bytes;
+	}
+	assert_ptr_equal(at, end);
+}
+
+/* A device holds 8 (UNPU_MAX_EOG); the text ends at each of these 10. */
+static void any_number_of_ends(void **state)
+{
+	static const char *const texts[] = {
+		"<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>",
+		"<end_of_turn>", "<|end|>", "<|EOT|>", "<EOT>", "~1", "~2", "~3", "~", "^",
+	};
+	struct unpu_model_params model_params = UNPU_MODEL_PARAMS_INIT;
+	uint32_t ids[NUM_IDS], ends = 0;
+	struct subject s;
+
+	(void)state;
+	subject_open_tiny(&s, &(struct tiny_params){ .arch = "llama", .type = UNPU_TYPE_F32,
+						     .tied = -1, .vocab = 512 }, 1, 0);
+	unpu_model_destroy(s.model);
+	rename_tokens(&s, "word400", texts, sizeof(texts) / sizeof(texts[0]));
+	model_params.log = subject_log_line;
+	assert_int_equal(unpu_model_load_memory(s.file, s.size, &model_params, &s.model), 0);
+	subject_ids(&s, ids, NUM_IDS);
+	for (uint32_t id = 0; id < s.vocab; id++) {
+		struct unpu_session_params params = subject_params();
+		const struct unpu_logit_bias bias = { id, 100 };
+		struct subject_text c = { 0 };
+		struct unpu_session *session;
+
+		if (!unpu_token_is_end(s.model, id))
+			continue;
+		ends++;
+		params.flags = 0;
+		params.bias = &bias;
+		params.num_bias = 1;
+		session = subject_session(&s, &params);
+		assert_int_equal(unpu_session_prompt(session, ids, NUM_IDS), 0);
+		assert_int_equal(unpu_session_generate(session, 3, subject_collect, &c),
+				 UNPU_REASON_END);
+		assert_int_equal(c.count, 0);
+		unpu_session_destroy(session);
+	}
+	assert_int_equal(ends, 10);
+	subject_close(&s);
+}
+
 /* A token of the file gets the text of its last byte 1504 times more, which moves the rest of the
  * file by a multiple of its alignment. */
 static void lengthen_token(struct subject *s, const char *token)
@@ -416,6 +477,7 @@ int main(void)
 		cmocka_unit_test(sessions_share_a_model),
 		cmocka_unit_test(the_context_has_an_end),
 		cmocka_unit_test(end_tokens_end),
+		cmocka_unit_test(any_number_of_ends),
 		cmocka_unit_test(the_stream_is_the_text),
 		cmocka_unit_test(sessions_have_their_threads),
 		cmocka_unit_test(seeds_repeat),

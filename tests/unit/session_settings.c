@@ -533,6 +533,49 @@ static void settings_are_told(void **state)
 	subject_close(&s);
 }
 
+/* Settings that were told may be given back in another order, as parts, among others. */
+static void told_settings_are_given_back(void **state)
+{
+	struct unpu_session_params params = subject_params(), told = UNPU_SESSION_PARAMS_INIT;
+	const struct unpu_logit_bias bias[] = { { 3, 1 }, { 4, 2 } };
+	const char *const stop[] = { "one", "two", "three" };
+	const char *other[4];
+	struct unpu_session *session;
+	struct subject s;
+
+	(void)state;
+	subject_open(&s, "llama", UNPU_TYPE_F32, 1, 0);
+	params.bias = bias;
+	params.num_bias = 2;
+	params.stop = stop;
+	params.num_stop = 3;
+	session = subject_session(&s, &params);
+	assert_int_equal(unpu_session_sampler(session, &told), 0);
+	other[0] = "new";
+	for (int i = 0; i < 3; i++)
+		other[1 + i] = told.stop[2 - i];
+	told.stop = other;
+	told.num_stop = 4;
+	told.bias++;
+	told.num_bias = 1;
+	assert_int_equal(unpu_session_set_sampler(session, &told), 0);
+	assert_int_equal(unpu_session_sampler(session, &told), 0);
+	assert_int_equal(told.num_stop, 4);
+	assert_string_equal(told.stop[0], "new");
+	for (int i = 0; i < 3; i++)
+		assert_string_equal(told.stop[1 + i], stop[2 - i]);
+	assert_int_equal(told.num_bias, 1);
+	assert_memory_equal(told.bias, &bias[1], sizeof(*bias));
+	told.stop++;
+	told.num_stop = 2;
+	assert_int_equal(unpu_session_set_sampler(session, &told), 0);
+	assert_int_equal(unpu_session_sampler(session, &told), 0);
+	assert_string_equal(told.stop[0], "three");
+	assert_string_equal(told.stop[1], "two");
+	unpu_session_destroy(session);
+	subject_close(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -545,6 +588,7 @@ int main(void)
 		cmocka_unit_test(penalties_look_back),
 		cmocka_unit_test(settings_are_copied),
 		cmocka_unit_test(settings_are_told),
+		cmocka_unit_test(told_settings_are_given_back),
 		cmocka_unit_test(kv_types_are_told),
 		cmocka_unit_test(tokenizer_flags_are_known),
 		cmocka_unit_test(loading_reports),
