@@ -3,7 +3,11 @@
  * unpu: micro language models on small machines. The public API; what is not here is not API.
  *
  * Errors. Calls return 0 or a count on success and a negative errno on failure, after one sentence
- * to the log callback. -ENOMEM is possible wherever a call makes something. Destroyers take NULL.
+ * to the log callback; -ECANCELED and the end of a list need none. -ENOMEM is possible wherever a
+ * call makes something.
+ *
+ * Pointers. NULL is taken where it is said, for 0 elements or bytes, for unpu_token_fn, and by
+ * destroyers.
  *
  * Structs. Those that the caller fills begin with their size and are made by their
  * UNPU_*_INIT; a struct of an older header is taken, fields it does not have keep their defaults.

@@ -229,12 +229,12 @@ int unpu_form_find(struct unpu_str text, const char *name, struct unpu_form *for
 /* room is enough for need more items of that size. */
 static int grow(void **items, size_t size, size_t num, size_t need, size_t *room)
 {
-	size_t want;
+	size_t most = SIZE_MAX / 4 / size, want;
 	void *more;
 
 	if (need <= *room - num)
 		return 0;
-	if (need > SIZE_MAX / 4 / size - num)
+	if (num > most || need > most - num)
 		return -ENOMEM;
 	want = 2 * (num + need);
 	more = realloc(*items, want * size);

@@ -265,6 +265,34 @@ static void any_order_of_calls(void **state)
 	}
 }
 
+/* No tokens may be NULL, and nobody need listen; far too many are refused before one is read. */
+static void nothing_may_be_null(void **state)
+{
+	uint32_t ids[20];
+	struct unpu_session *session;
+	struct subject s;
+
+	(void)state;
+	subject_open(&s, "llama", UNPU_TYPE_F32, 1, 0);
+	subject_ids(&s, ids, 20);
+	session = subject_session(&s, NULL);
+	assert_int_equal(unpu_session_prompt(session, ids, 20), 0);
+	assert_int_equal(unpu_session_generate(session, 3, NULL, NULL), UNPU_REASON_LENGTH);
+	unpu_session_flush(session, NULL, NULL);
+	assert_int_equal(unpu_session_prompt(session, NULL, 0), 0);
+	assert_int_equal(unpu_session_logits(session, NULL, 0, NULL), 0);
+	assert_int_equal(unpu_session_prompt(session, NULL, SIZE_MAX), -ENOSPC);
+	assert_int_equal(unpu_session_logits(session, NULL, SIZE_MAX, NULL), -ENOSPC);
+	assert_int_equal(unpu_session_replace(session, NULL, SIZE_MAX), -ENOSPC);
+	assert_int_equal(unpu_session_tokens(session, 0, NULL, 0), 23);
+	assert_int_equal(unpu_session_replace(session, NULL, 0), 0);
+	assert_int_equal(unpu_session_tokens(session, 0, NULL, 0), 0);
+	unpu_session_destroy(session);
+	unpu_session_destroy(NULL);
+	unpu_model_destroy(NULL);
+	subject_close(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -273,6 +301,7 @@ int main(void)
 		cmocka_unit_test(tokens_are_read_in_parts),
 		cmocka_unit_test(going_back_says_the_same),
 		cmocka_unit_test(any_order_of_calls),
+		cmocka_unit_test(nothing_may_be_null),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
