@@ -163,9 +163,6 @@ int unpu_session_logits(struct unpu_session *s, const uint32_t *ids, size_t coun
 		return ret == -ENOSPC || ret == -ENOMEM ? -ENOMEM : -EIO;
 	append(s, ids, count);
 	ret = evaluate_logits(s, before, logits);
-	/* Generation samples from the other path's buffer: the last token goes through it again. */
-	if (!ret)
-		s->evaluated = s->used - 1;
 	unpu_session_count(s, start, rows);
 	return finish(s, before, ret);
 }

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/core.h"
 #include "runtime/text/tokenizer.h"
 #include "tests/lib/subject.h"
 
@@ -469,6 +470,55 @@ static void seeds_repeat(void **state)
 	subject_close(&other_threads);
 }
 
+/* Stopped, with other settings, a little back and to the context's end. */
+static void talk_in_parts(const struct subject *s, struct subject_text *c)
+{
+	struct unpu_session_params params = UNPU_SESSION_PARAMS_INIT;
+	struct unpu_session *session;
+	uint32_t ids[NUM_IDS];
+
+	subject_ids(s, ids, NUM_IDS);
+	params.context = 60;
+	params.temperature = 2;
+	params.flags = UNPU_SESSION_NO_END;
+	session = subject_session(s, &params);
+	assert_int_equal(unpu_session_prompt(session, ids, NUM_IDS), 0);
+	for (uint32_t i = 0; i < 9; i++) {
+		c->stop_after = c->count + 1 + i % 3;
+		assert_int_equal(unpu_session_generate(session, 9, subject_collect, c),
+				 UNPU_REASON_CALLBACK);
+		params.seed++;
+		assert_int_equal(unpu_session_set_sampler(session, &params), 0);
+		if (i % 4 == 3)
+			assert_int_equal(unpu_session_rollback(session, subject_info(session).used
+							       - 2), 0);
+	}
+	c->stop_after = 0;
+	assert_int_equal(unpu_session_generate(session, 99, subject_collect, c),
+			 UNPU_REASON_CONTEXT);
+	unpu_session_destroy(session);
+}
+
+/* However many tokens a submit carries, what was sampled past a stop is forgotten. */
+static void submits_of_several_tokens(void **state)
+{
+	struct subject_text alone = { 0 };
+	struct subject s;
+
+	(void)state;
+	subject_open(&s, "llama", UNPU_TYPE_Q8_0, 1, 0);
+	talk_in_parts(&s, &alone);
+	assert_int_equal(alone.count, 60 - NUM_IDS + 4);
+	for (uint32_t n = 2; n < 10; n++) {
+		struct subject_text c = { 0 };
+
+		s.model->weights->info.tokens_per_submit = n;
+		talk_in_parts(&s, &c);
+		assert_memory_equal(&c, &alone, sizeof(c));
+	}
+	subject_close(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -481,6 +531,7 @@ int main(void)
 		cmocka_unit_test(the_stream_is_the_text),
 		cmocka_unit_test(sessions_have_their_threads),
 		cmocka_unit_test(seeds_repeat),
+		cmocka_unit_test(submits_of_several_tokens),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
