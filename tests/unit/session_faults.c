@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -213,6 +215,34 @@ static void births_fail_without_a_trace(void **state)
 	subject_close(&s);
 }
 
+/* What a job said of the session's words is over with it: the cache goes to a file and back. */
+static void a_fault_is_its_jobs(void **state)
+{
+	struct unpu_session *session, *fresh;
+	int fd = memfd_create("session", 0);
+	uint32_t ids[NUM_IDS];
+	struct subject s;
+
+	(void)state;
+	assert_true(fd >= 0);
+	subject_open(&s, "llama", UNPU_TYPE_F32, 1, 0);
+	subject_ids(&s, ids, NUM_IDS);
+	session = open_session(&s);
+	fresh = open_session(&s);
+	assert_int_equal(unpu_session_prompt(session, ids, NUM_IDS), 0);
+	assert_int_equal(unpu_session_prompt(fresh, ids, NUM_IDS), 0);
+	unpu_session_state(session)->fault = UNPU_STATE_FAULT_VALUE;
+	assert_int_equal(unpu_session_save_fd(session, fd, UNPU_SAVE_KV), 0);
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	unpu_session_state(session)->fault = UNPU_STATE_FAULT_VALUE;
+	assert_int_equal(unpu_session_load_fd(session, fd), 1);
+	subject_assert_equal(session, fresh, s.vocab);
+	close(fd);
+	unpu_session_destroy(session);
+	unpu_session_destroy(fresh);
+	subject_close(&s);
+}
+
 /* ---- leaks -------------------------------------------------------------------------------- */
 
 struct held {
@@ -330,6 +360,7 @@ int main(void)
 		cmocka_unit_test(calls_are_all_or_nothing),
 		cmocka_unit_test(tokens_before_a_failure_stay),
 		cmocka_unit_test(births_fail_without_a_trace),
+		cmocka_unit_test(a_fault_is_its_jobs),
 		cmocka_unit_test(lives_leave_nothing),
 		cmocka_unit_test(models_leave_nothing),
 	};
