@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -320,6 +322,17 @@ static void callbacks_leave_what_waits(void **state)
 	subject_close(&s);
 }
 
+static void save_and_load(struct unpu_session *session, uint32_t flags)
+{
+	int fd = memfd_create("session", 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(unpu_session_save_fd(session, fd, flags), 0);
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	assert_int_equal(unpu_session_load_fd(session, fd), flags == UNPU_SAVE_KV);
+	close(fd);
+}
+
 /* Whatever changes the tokens drops what waits; what fails or changes nothing does not. */
 static void other_changes_drop_what_waits(void **state)
 {
@@ -333,7 +346,7 @@ static void other_changes_drop_what_waits(void **state)
 	(void)state;
 	subject_open(&s, "llama", UNPU_TYPE_F32, 1, 0);
 	logits = calloc(s.vocab, sizeof(*logits));
-	for (int change = 0; change < 8; change++) {
+	for (int change = 0; change < 10; change++) {
 		dictation_begin(&d, &s, 0, stop, 1);
 		assert_int_equal(say_text(&d, "ab\xc3"), UNPU_REASON_LENGTH);
 		assert_int_equal(say_text(&d, "\xa9" "a\xc3"), UNPU_REASON_LENGTH);
@@ -353,24 +366,28 @@ static void other_changes_drop_what_waits(void **state)
 			assert_int_equal(unpu_session_logits(d.session, ids, 1, logits), 0);
 			break;
 		case 4:
+		case 5:
+			save_and_load(d.session, change == 4 ? UNPU_SAVE_KV : 0);
+			break;
+		case 6:
 			assert_int_equal(unpu_session_replace(d.session, ids, (size_t)n), n);
 			break;
-		case 5:
+		case 7:
 			assert_int_equal(unpu_session_prompt(d.session, ids, 0), 0);
 			assert_int_equal(unpu_session_prompt(d.session, &bad, 1), -EINVAL);
 			assert_int_equal(unpu_session_replace(d.session, &bad, 1), -EINVAL);
 			break;
-		case 6:
+		case 8:
 			assert_int_equal(unpu_session_rollback(d.session, (uint32_t)n), 0);
 			assert_int_equal(unpu_session_rollback(d.session, 1000), -EINVAL);
 			break;
-		case 7:
+		case 9:
 			assert_int_equal(unpu_session_set_sampler(d.session, &d.params), 0);
 			break;
 		}
 		assert_text(&d, "ab\xc3\xa9");
 		unpu_session_flush(d.session, subject_collect, &d.text);
-		assert_text(&d, change < 4 ? "ab\xc3\xa9" : "ab\xc3\xa9" "a\xef\xbf\xbd");
+		assert_text(&d, change < 6 ? "ab\xc3\xa9" : "ab\xc3\xa9" "a\xef\xbf\xbd");
 		unpu_session_destroy(d.session);
 	}
 	free(logits);
