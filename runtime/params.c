@@ -23,6 +23,13 @@ VERSIONED(unpu_model_params, progress);
 VERSIONED(unpu_model_info, chat_template);
 VERSIONED(unpu_session_params, frequency_penalty);
 VERSIONED(unpu_session_info, kv);
+/* Without a size in 0.1: it begins with this version. */
+const struct unpu_struct unpu_tensor_info_struct = {
+	.name = "struct unpu_tensor_info",
+	.size = sizeof(struct unpu_tensor_info),
+	.first_size = sizeof(struct unpu_tensor_info),
+	.first_fields = sizeof(struct unpu_tensor_info),
+};
 
 static size_t size_of(const void *params)
 {

@@ -16,7 +16,8 @@ struct unpu_struct {
 };
 
 extern const struct unpu_struct unpu_model_params_struct, unpu_model_info_struct,
-				unpu_session_params_struct, unpu_session_info_struct;
+				unpu_tensor_info_struct, unpu_session_params_struct,
+				unpu_session_info_struct;
 
 /*
  * Fields that the caller's struct has go over those of `to`, which is today's and keeps its size.

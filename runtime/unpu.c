@@ -94,6 +94,7 @@ int unpu_model_info(const struct unpu_model *m, struct unpu_model_info *info)
 
 int unpu_model_tensor(const struct unpu_model *m, uint32_t i, struct unpu_tensor_info *info)
 {
+	struct unpu_tensor_info full = UNPU_TENSOR_INFO_INIT;
 	const struct unpu_tensor *t;
 	const char *type;
 
@@ -101,10 +102,10 @@ int unpu_model_tensor(const struct unpu_model *m, uint32_t i, struct unpu_tensor
 		return -ENOENT;
 	t = unpu_gguf_tensor_at(m->gguf, i);
 	type = unpu_type_name(t->type);
-	info->name = m->tensor_names[i];
-	info->type = type ? type : "unknown";
-	info->num_dims = t->num_dims;
-	memcpy(info->dims, t->dims, sizeof(info->dims));
-	info->bytes = t->bytes;
-	return 0;
+	full.name = m->tensor_names[i];
+	full.type = type ? type : "unknown";
+	full.num_dims = t->num_dims;
+	memcpy(full.dims, t->dims, sizeof(full.dims));
+	full.bytes = t->bytes;
+	return unpu_struct_write(&m->log, &unpu_tensor_info_struct, info, &full);
 }

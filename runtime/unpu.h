@@ -140,12 +140,15 @@ UNPU_API int unpu_model_info(const struct unpu_model *model, struct unpu_model_i
 
 /* A tensor of the file, i from 0; -ENOENT past the last. */
 struct unpu_tensor_info {
-	const char *name;
+	size_t size;		/* sizeof(struct unpu_tensor_info), set by the caller */
+	const char *name;	/* strings live as long as the model */
 	const char *type;
 	uint32_t num_dims;
 	uint64_t dims[4];	/* dims[0] runs fastest */
 	uint64_t bytes;
 };
+#define UNPU_TENSOR_INFO_INIT \
+	{ sizeof(struct unpu_tensor_info), NULL, NULL, 0, { 0, 0, 0, 0 }, 0 }
 UNPU_API int unpu_model_tensor(const struct unpu_model *model, uint32_t i,
 			       struct unpu_tensor_info *info);
 

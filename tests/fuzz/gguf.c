@@ -119,7 +119,7 @@ static struct unpu_model *load(const uint8_t *data, size_t size, uint32_t flags,
 static void check_info(const uint8_t *data, size_t size)
 {
 	struct unpu_model_info info = { .size = sizeof(info) };
-	struct unpu_tensor_info tensor;
+	struct unpu_tensor_info tensor = UNPU_TENSOR_INFO_INIT;
 	struct unpu_model *model;
 	uint32_t i, errors;
 

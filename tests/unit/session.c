@@ -291,7 +291,7 @@ static void any_file_can_be_looked_at(void **state)
 {
 	struct unpu_model_params params = UNPU_MODEL_PARAMS_INIT;
 	struct unpu_model_info info = { .size = sizeof(info) };
-	struct unpu_tensor_info tensor;
+	struct unpu_tensor_info tensor = UNPU_TENSOR_INFO_INIT;
 	struct subject s;
 	struct edit edit;
 	uint8_t *arch;

@@ -133,6 +133,7 @@ static void infos_of_any_header(void **state)
 {
 	struct unpu_session_info session_info = UNPU_SESSION_INFO_INIT, *si;
 	struct unpu_model_info model_info = UNPU_MODEL_INFO_INIT, *mi;
+	struct unpu_tensor_info tensor = UNPU_TENSOR_INFO_INIT;
 	struct unpu_session *session;
 	struct subject s;
 
@@ -161,6 +162,9 @@ static void infos_of_any_header(void **state)
 		assert_int_equal(((uint8_t *)mi)[sizeof(model_info) + i], 0);
 	free(mi);
 	for (size_t i = 0; i < NUM_NO_SIZES; i++) {
+		tensor.size = no_sizes[i];
+		assert_int_equal(unpu_model_tensor(s.model, 0, &tensor),
+				 no_sizes[i] < 8 ? -EINVAL : -E2BIG);
 		session_info.size = model_info.size = no_sizes[i];
 		assert_int_equal(unpu_session_info(session, &session_info),
 				 no_sizes[i] < 8 ? -EINVAL : -E2BIG);
