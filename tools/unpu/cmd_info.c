@@ -73,7 +73,7 @@ static void print_tensor_json(const struct unpu_tensor_info *t)
 
 static void put_tensors(const struct unpu_model *model, bool json)
 {
-	struct unpu_tensor_info tensor;
+	struct unpu_tensor_info tensor = UNPU_TENSOR_INFO_INIT;
 	uint32_t i;
 
 	if (json)
