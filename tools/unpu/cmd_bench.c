@@ -13,6 +13,12 @@
 #include "tools/unpu/json.h"
 #include "tools/unpu/out.h"
 
+/* The sandbox starts no programs: a process that was made before it does. */
+struct starter {
+	int to, from;
+	pid_t pid;
+};
+
 #define FIRST_PROMPT	8	/* tokens before the first token that is timed */
 #define MAX_REPEATS	1000
 
@@ -27,6 +33,8 @@ struct series {
 struct bench {
 	const struct settings *settings;
 	struct settings sized;	/* with tokens and context that fit the model */
+	struct model_file file;
+	struct starter starter;
 	struct unpu_model *model;
 	uint32_t *ids;
 	struct unpu_model_info info;
@@ -46,6 +54,7 @@ static const struct option options[] = {
 	OPTION_CONTEXT("tokens there is room for; default: what -p and -n need"),
 	OPTION_KV_TYPE,
 	OPTION_BATCH,
+	OPTION_NO_SANDBOX,
 	OPTION_JSON("JSON instead of a table"),
 };
 
@@ -145,31 +154,100 @@ static int time_first(struct bench *b, char **argv)
 	return EXIT_OK;
 }
 
-static int first_token(struct bench *b)
+struct request {
+	char ids[FIRST_PROMPT * 12];
+	uint32_t context;
+};
+
+static int start_first(struct bench *b, struct request *request)
 {
 	const struct settings *s = b->settings;
-	char ids[FIRST_PROMPT * 12] = "", threads[16] = "--no-echo", context[16];
+	char threads[16] = "--no-echo", context[16];
 	char *argv[] = {
-		"unpu", "run", "--tokens", ids, "--no-echo", "-n", "1", "--temp", "0", threads,
-		"-c", context, "--kv", (char *)kv_name(s->kv), "-d", (char *)s->device, "--",
-		(char *)s->model, NULL,
+		"unpu", "run", "--tokens", request->ids, "--no-echo", "-n", "1", "--temp", "0",
+		threads, "-c", context, "--kv", (char *)kv_name(s->kv), "-d", (char *)s->device,
+		s->no_sandbox ? "--no-sandbox" : "--no-echo", "--", (char *)s->model, NULL,
 	};
-	int status = EXIT_OK;
-	size_t at = 0;
-	uint32_t i;
 
-	for (i = 0; i < FIRST_PROMPT; i++)
-		at += (size_t)sprintf(ids + at, "%" PRIu32 " ", b->ids[i]);
 	/* Not given, it is the device's choice there as here: the flag twice is as good as once. */
 	if (s->threads)
 		snprintf(threads, sizeof(threads), "-t%" PRIu32, s->threads);
-	snprintf(context, sizeof(context), "%" PRIu32, b->sized.context);
-	for (i = 0; i < s->repeats && !status; i++)
-		status = time_first(b, argv);
-	return status;
+	snprintf(context, sizeof(context), "%" PRIu32, request->context);
+	return time_first(b, argv);
+}
+
+/* The starter's life: a request, a time; what fails it says itself. */
+static void start_all(struct bench *b, int from, int to)
+{
+	struct request request;
+
+	while (read(from, &request, sizeof(request)) == sizeof(request)) {
+		request.ids[sizeof(request.ids) - 1] = 0;
+		b->first.count = 0;
+		if (start_first(b, &request) ||
+		    write(to, b->first.values, sizeof(double)) != sizeof(double))
+			break;
+	}
+}
+
+static int make_starter(struct bench *b)
+{
+	int there[2], back[2];
+
+	if (pipe2(there, O_CLOEXEC))
+		return fail("bench: cannot make a pipe: %s", strerror(errno));
+	if (pipe2(back, O_CLOEXEC))
+		return fail("bench: cannot make a pipe: %s", strerror(errno));
+	b->starter = (struct starter){ there[1], back[0], fork() };
+	if (b->starter.pid < 0)
+		return fail("bench: cannot make a process: %s", strerror(errno));
+	if (!b->starter.pid) {
+		close(there[1]);
+		close(back[0]);
+		start_all(b, there[0], back[1]);
+		_exit(0);
+	}
+	close(there[0]);
+	close(back[1]);
+	return EXIT_OK;
+}
+
+/* Without its end of the pipe it goes. */
+static void end_starter(struct bench *b)
+{
+	if (b->starter.pid <= 0)
+		return;
+	close(b->starter.to);
+	close(b->starter.from);
+	wait_for(b->starter.pid);
+}
+
+static int first_token(struct bench *b)
+{
+	struct request request = { .context = b->sized.context };
+	size_t at = 0;
+	double ms;
+	uint32_t i;
+
+	for (i = 0; i < FIRST_PROMPT; i++)
+		at += (size_t)sprintf(request.ids + at, "%" PRIu32 " ", b->ids[i]);
+	for (i = 0; i < b->settings->repeats; i++) {
+		if (write(b->starter.to, &request, sizeof(request)) != sizeof(request) ||
+		    read(b->starter.from, &ms, sizeof(ms)) != sizeof(ms))
+			return EXIT_ERROR;	/* the starter has said why */
+		series_add(&b->first, ms);
+	}
+	return EXIT_OK;
 }
 
 /* ---- in this process --------------------------------------------------------------------- */
+
+static int open_files(struct bench *b)
+{
+	int status = model_file_open(b->settings, &b->file);
+
+	return status ? status : make_starter(b);
+}
 
 static int load(struct bench *b)
 {
@@ -181,7 +259,7 @@ static int load(struct bench *b)
 		unpu_model_destroy(b->model);
 		b->model = NULL;
 		start = now_ns();
-		status = model_open(b->settings, 0, &b->model);
+		status = model_load(b->settings, &b->file, 0, &b->model);
 		series_add(&b->load, milliseconds_since(start));
 	}
 	b->info.size = sizeof(b->info);
@@ -383,7 +461,7 @@ static void print_table(struct bench *b)
 static int measure(struct bench *b)
 {
 	static int (*const steps[])(struct bench *b) = {
-		load, choose_sizes, draw_ids, turns, first_token,
+		open_files, load, choose_sizes, draw_ids, turns, first_token,
 	};
 	int status = EXIT_OK;
 	size_t i;
@@ -401,6 +479,7 @@ static int bench_main(const struct settings *settings)
 	if (!b)
 		return fail("bench: %s", strerror(ENOMEM));
 	b->settings = settings;
+	b->file.fd = -1;
 	b->load.key = "load_ms";
 	b->first.key = "first_token_ms";
 	b->prefill.key = "prefill_tps";
@@ -410,7 +489,10 @@ static int bench_main(const struct settings *settings)
 		print_json(b);
 	else if (!status)
 		print_table(b);
+	end_starter(b);
 	unpu_model_destroy(b->model);
+	if (b->file.fd >= 0)
+		close(b->file.fd);
 	free(b->ids);
 	free(b);
 	return status;

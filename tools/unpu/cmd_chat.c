@@ -13,6 +13,7 @@
 #include "tools/unpu/out.h"
 #include "tools/unpu/progress.h"
 #include "tools/unpu/run.h"
+#include "tools/unpu/sandbox.h"
 
 #define BLANKS	" \t\n"
 
@@ -47,6 +48,7 @@ static const struct option options[] = {
 	OPTION_CONTEXT("tokens there is room for; default: the model's, but not above 2048"),
 	OPTION_KV_TYPE,
 	OPTION_BATCH,
+	OPTION_NO_SANDBOX,
 	OPTION_HEADING("Output"),
 	{ 0, "stats", OPTION_FLAG, OPTION_FIELD(stats), NULL, NULL, 0, 0,
 	  "speed, memory and seed on stderr at the end" },
@@ -395,6 +397,7 @@ static int open_files(struct chat *chat)
 	if (status)
 		return status;
 	chat->typed = line_is_typed(chat->line);
+	sandbox_allow_folder();
 	return s->load ? input_open(&chat->run.loaded, s->load) : EXIT_OK;
 }
 
@@ -504,6 +507,9 @@ const struct command cmd_chat = {
 		"system message and the sampler's settings are the file's then, but for what the "
 		"command line says itself. Where the file is not in the form of chats it is one "
 		"turn.\n\n"
+		"While a model is loaded, files are opened beneath the folder that unpu was started "
+		"in and nowhere else: /save and /load take no others, unless --no-sandbox is "
+		"given.\n\n"
 		"Control characters in an answer are shown as \\xNN on a terminal, so that a model "
 		"cannot do to the terminal what a program could.\n\n"
 		"The history of lines is forgotten at the end, unless UNPU_HISTORY names a file "

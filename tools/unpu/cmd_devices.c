@@ -2,6 +2,7 @@
 #include "tools/unpu/commands.h"
 #include "tools/unpu/json.h"
 #include "tools/unpu/out.h"
+#include "tools/unpu/sandbox.h"
 
 static const struct option options[] = { OPTION_JSON("JSON instead of a table") };
 
@@ -37,6 +38,8 @@ static int devices_main(const struct settings *settings)
 	err = unpu_devices(settings->json ? print_device_json : print_device, NULL);
 	if (settings->json)
 		json_close(']');
+	else
+		out_printf("%-10s %s\n", "sandbox", sandbox_status());
 	return err < 0 ? fail_library(err, "devices") : EXIT_OK;
 }
 

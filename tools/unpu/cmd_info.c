@@ -9,6 +9,7 @@ static const struct option options[] = {
 	{ 0, "tensors", OPTION_FLAG, OPTION_FIELD(tensors), NULL, NULL, 0, 0,
 	  "the tensors of the file as well" },
 	OPTION_JSON("JSON instead of a table"),
+	OPTION_NO_SANDBOX,
 };
 
 static void print_text(const char *key, const char *text)

@@ -13,6 +13,7 @@ static const struct option tokenize_options[] = {
 	OPTION_FILE("the text is in FILE, - is stdin"),
 	{ 0, "special", OPTION_FLAG, OPTION_FIELD(special), NULL, NULL, 0, 0,
 	  "BOS and EOS as the model says, and special tokens in the text are such" },
+	OPTION_NO_SANDBOX,
 };
 
 static int tokenize_main(const struct settings *settings)

@@ -9,37 +9,39 @@
 #include "tools/unpu/commands.h"
 #include "tools/unpu/out.h"
 #include "tools/unpu/progress.h"
+#include "tools/unpu/sandbox.h"
 
 /* O_NONBLOCK: a FIFO without a writer must not hang the open; the library refuses it. */
-static int model_fd(const struct settings *settings, uint64_t *size)
+int model_file_open(const struct settings *settings, struct model_file *file)
 {
-	int fd = open(settings->model, O_RDONLY | O_CLOEXEC | O_NONBLOCK), err;
 	struct stat st;
+	int err = 0;
 
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st)) {
-		err = -errno;
-		close(fd);
-		return err;
+	file->fd = open(settings->model, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (file->fd < 0)
+		return fail("%s: %s", settings->model, strerror(errno));
+	if (fstat(file->fd, &st)) {
+		err = errno;
+		close(file->fd);
+		return fail("%s: %s", settings->model, strerror(err));
 	}
-	*size = (uint64_t)st.st_size;
-	return fd;
+	file->size = (uint64_t)st.st_size;
+	return EXIT_OK;
 }
 
 /*
  * All files that the command needs are open when this is called: from the first byte of the model
  * on, it opens none.
  */
-int model_open(const struct settings *settings, uint32_t flags, struct unpu_model **model)
+int model_load(const struct settings *settings, const struct model_file *file, uint32_t flags,
+	       struct unpu_model **model)
 {
 	struct unpu_model_params params = UNPU_MODEL_PARAMS_INIT;
-	uint64_t size = 0;
-	int fd, err;
+	int err;
 
-	fd = model_fd(settings, &size);
-	if (fd < 0)
-		return fail("%s: %s", settings->model, strerror(-fd));
+	if (settings->no_sandbox)
+		sandbox_off();
+	sandbox_enter();
 	params.flags = flags;
 	params.threads = settings->threads;
 	params.device = settings->device;
@@ -47,11 +49,22 @@ int model_open(const struct settings *settings, uint32_t flags, struct unpu_mode
 	params.progress = progress_show;
 	log_subject(settings->model);
 	progress_begin("loading");
-	err = unpu_model_load_fd(fd, 0, size, &params, model);
+	err = unpu_model_load_fd(file->fd, 0, file->size, &params, model);
 	progress_end();
 	log_subject(NULL);
-	close(fd);
 	return err < 0 ? fail_library(err, settings->model) : EXIT_OK;
+}
+
+int model_open(const struct settings *settings, uint32_t flags, struct unpu_model **model)
+{
+	struct model_file file;
+	int status = model_file_open(settings, &file);
+
+	if (status)
+		return status;
+	status = model_load(settings, &file, flags, model);
+	close(file.fd);
+	return status;
 }
 
 void session_settings(const struct settings *settings, float temperature, uint64_t seed,

@@ -36,7 +36,7 @@ struct settings {
 	uint64_t seed;
 	size_t given[64];	/* fields that the command line says itself */
 	size_t num_given;
-	bool special, stats, no_echo, tensors, json, chat;
+	bool special, no_sandbox, stats, no_echo, tensors, json, chat;
 };
 
 enum option_kind {
@@ -117,6 +117,10 @@ int options_ids(const char *subject, const char *text, size_t length, uint32_t *
 #define OPTION_BATCH \
 	{ 0, "batch", OPTION_COUNT, OPTION_FIELD(batch), "N", NULL, 1, 512, \
 	  "prompt tokens computed at once; default: the device's choice" }
+#define OPTION_NO_SANDBOX \
+	{ 0, "no-sandbox", OPTION_FLAG, OPTION_FIELD(no_sandbox), NULL, NULL, 0, 0, \
+	  "let the model's file be read without Landlock and seccomp, which else take away all " \
+	  "files, sockets and programs" }
 #define OPTION_JSON(what) \
 	{ 0, "json", OPTION_FLAG, OPTION_FIELD(json), NULL, NULL, 0, 0, what }
 #define OPTION_PROMPT(what) \

@@ -8,6 +8,7 @@
 #include "tools/unpu/json.h"
 #include "tools/unpu/out.h"
 #include "tools/unpu/run.h"
+#include "tools/unpu/sandbox.h"
 
 static double per_second(uint64_t count, uint64_t ns)
 {
@@ -58,6 +59,7 @@ void run_stats(const struct run *run)
 	fprintf(stderr, "kv       %s, %" PRIu64 " bytes\n", kv_name(run->settings->kv), s.kv_bytes);
 	fprintf(stderr, "seed     %" PRIu64 "\n", run->seed);
 	fprintf(stderr, "device   %s, %s\n", m.device, m.device_name);
+	fprintf(stderr, "sandbox  %s\n", sandbox_status());
 	if (run->generated)
 		fprintf(stderr, "end      %s\n", reasons[reason_of(run)].text);
 }
@@ -89,6 +91,7 @@ static void json_stats(const struct run *run)
 	json_text("device", m.device);
 	json_text("device_name", m.device_name);
 	json_count("threads", m.threads);
+	json_text("sandbox", sandbox_status());
 	json_close('}');
 }
 

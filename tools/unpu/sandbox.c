@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tools/unpu/files.h"
+#include "tools/unpu/sandbox.h"
+
+#if defined(__has_feature)
+#define FEATURE(x)	__has_feature(x)
+#else
+#define FEATURE(x)	0
+#endif
+/* The sanitizers trace the process at its end, and read symbols at any time. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || FEATURE(address_sanitizer) || \
+	FEATURE(thread_sanitizer) || FEATURE(memory_sanitizer)
+#define SANITIZED	1
+#else
+#define SANITIZED	0
+#endif
+
+static struct {
+	bool off, entered, folder;
+	int landlock;		/* version, 0: none */
+	bool seccomp;
+	char text[96];
+} state;
+
+/* ---- Landlock ---------------------------------------------------------------------------- */
+
+/* Numbers and structs of linux/landlock.h: those of the builder's kernel know too little. */
+#define LL_CREATE	444
+#define LL_ADD_RULE	445
+#define LL_RESTRICT	446
+#define LL_VERSION	1u
+#define LL_PATH_BENEATH	1
+
+#define LL_READ_DIR	(1u << 3)
+#define LL_READ_FILE	(1u << 2)
+#define LL_WRITE_FILE	(1u << 1)
+#define LL_REMOVE_FILE	(1u << 5)
+#define LL_MAKE_REG	(1u << 8)
+#define LL_TRUNCATE	(1u << 14)
+#define LL_IOCTL_DEV	(1u << 15)
+
+struct ll_ruleset {
+	uint64_t fs, net, scoped;
+};
+
+struct ll_path {
+	uint64_t access;
+	int32_t fd;
+} __attribute__((packed));
+
+/* All that a version knows: bind and connect of TCP from 4 on, sockets without a name and signals
+ * to others from 6 on. */
+static void ll_handled(int version, struct ll_ruleset *rules)
+{
+	rules->fs = (1u << 13) - 1;
+	rules->fs |= version >= 2 ? 1u << 13 : 0;
+	rules->fs |= version >= 3 ? LL_TRUNCATE : 0;
+	rules->fs |= version >= 5 ? LL_IOCTL_DEV : 0;
+	rules->net = version >= 4 ? 3 : 0;
+	rules->scoped = version >= 6 ? 3 : 0;
+}
+
+static void ll_allow(int ruleset, const struct ll_ruleset *rules, int fd, uint64_t access)
+{
+	struct ll_path path = { access & rules->fs, fd };
+
+	if (fd >= 0)
+		syscall(LL_ADD_RULE, ruleset, LL_PATH_BENEATH, &path, 0);
+}
+
+static void ll_allow_path(int ruleset, const struct ll_ruleset *rules, const char *name,
+			  uint64_t access)
+{
+	int fd = open(name, O_PATH | O_CLOEXEC);
+
+	ll_allow(ruleset, rules, fd, access);
+	if (fd >= 0)
+		close(fd);
+}
+
+/*
+ * Which processors there are, how fast, how many of them this group may use, and how much memory:
+ * asked for by the library, and by sysconf(). A folder takes READ_DIR, a file only READ_FILE.
+ */
+static void ll_allow_needed(int ruleset, const struct ll_ruleset *rules)
+{
+	static const char *const folders[] = {
+		"/proc/self", "/sys/devices/system/cpu", "/sys/fs/cgroup",
+	};
+	static const char *const files[] = { "/proc/meminfo", "/proc/stat", "/proc/cpuinfo" };
+	size_t i;
+
+	for (i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
+		ll_allow_path(ruleset, rules, folders[i], LL_READ_FILE | LL_READ_DIR);
+	for (i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		ll_allow_path(ruleset, rules, files[i], LL_READ_FILE);
+	for (i = 0; output_folder(i) >= 0; i++)
+		ll_allow(ruleset, rules, output_folder(i), LL_MAKE_REG | LL_REMOVE_FILE);
+	if (state.folder)
+		ll_allow_path(ruleset, rules, ".", LL_READ_FILE | LL_READ_DIR | LL_WRITE_FILE |
+			      LL_TRUNCATE | LL_MAKE_REG | LL_REMOVE_FILE);
+}
+
+/* 0 where the kernel has none, or has it switched off. */
+static int ll_version(void)
+{
+	long version = syscall(LL_CREATE, NULL, 0, LL_VERSION);
+
+	return version > 0 ? (int)version : 0;
+}
+
+static int ll_enter(void)
+{
+	struct ll_ruleset rules;
+	int version = ll_version(), ruleset;
+	bool held;
+
+	if (!version)
+		return 0;
+	ll_handled(version, &rules);
+	ruleset = (int)syscall(LL_CREATE, &rules, sizeof(rules), 0);
+	if (ruleset < 0)
+		return 0;
+	ll_allow_needed(ruleset, &rules);
+	held = !syscall(LL_RESTRICT, ruleset, 0);
+	close(ruleset);
+	return held ? version : 0;
+}
+
+/* ---- seccomp ----------------------------------------------------------------------------- */
+
+#if defined(__x86_64__) && !defined(__ILP32__)
+#define ARCH	AUDIT_ARCH_X86_64
+#define X32_BIT	0x40000000u
+#elif defined(__aarch64__)
+#define ARCH	AUDIT_ARCH_AARCH64
+#elif defined(__arm__) && defined(__ARM_EABI__)
+#define ARCH	AUDIT_ARCH_ARM
+#endif
+
+#ifdef ARCH
+
+/* A name that an architecture lacks, or that its headers do not know yet, is not in its list. */
+static const int plain[] = {
+	/* what runs often comes first: the filter looks from the front */
+	SYS_futex,
+#ifdef SYS_futex_time64
+	SYS_futex_time64,
+#endif
+	SYS_write, SYS_read, SYS_sched_yield, SYS_clock_gettime,
+#ifdef SYS_clock_gettime64
+	SYS_clock_gettime64,
+#endif
+	/* memory; PCRE2's compiled patterns are mapped with PROT_EXEC */
+	SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_brk, SYS_membarrier,
+#ifdef SYS_mmap
+	SYS_mmap,
+#endif
+#ifdef SYS_mmap2
+	SYS_mmap2,
+#endif
+	/* threads */
+	SYS_set_robust_list, SYS_get_robust_list, SYS_exit, SYS_exit_group, SYS_gettid,
+	SYS_getpid, SYS_set_tid_address, SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_getcpu,
+#ifdef SYS_rseq
+	SYS_rseq,
+#endif
+#ifdef SYS_arch_prctl
+	SYS_arch_prctl,
+#endif
+	/* time */
+	SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday,
+	SYS_restart_syscall,
+#ifdef SYS_clock_nanosleep_time64
+	SYS_clock_nanosleep_time64,
+#endif
+#ifdef SYS_clock_getres_time64
+	SYS_clock_getres_time64,
+#endif
+#ifdef SYS_time
+	SYS_time,
+#endif
+	/* signals, and the end of a process that was started before */
+	SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sigaltstack,
+	SYS_wait4,
+#ifdef SYS_sigreturn
+	SYS_sigreturn,
+#endif
+	/* what is open */
+	SYS_readv, SYS_writev, SYS_pread64, SYS_pwrite64, SYS_close, SYS_lseek, SYS_fstat,
+	SYS_dup, SYS_dup3, SYS_ppoll, SYS_pselect6, SYS_eventfd2, SYS_ftruncate,
+#ifdef SYS__llseek
+	SYS__llseek,
+#endif
+#ifdef SYS_fstat64
+	SYS_fstat64,
+#endif
+#ifdef SYS_ftruncate64
+	SYS_ftruncate64,
+#endif
+#ifdef SYS_poll
+	SYS_poll,
+#endif
+#ifdef SYS_select
+	SYS_select,
+#endif
+#ifdef SYS__newselect
+	SYS__newselect,
+#endif
+#ifdef SYS_ppoll_time64
+	SYS_ppoll_time64,
+#endif
+#ifdef SYS_pselect6_time64
+	SYS_pselect6_time64,
+#endif
+	/* names: what they lead to, not what is in it */
+	SYS_readlinkat, SYS_getcwd, SYS_faccessat,
+#ifdef SYS_newfstatat
+	SYS_newfstatat,
+#endif
+#ifdef SYS_fstatat64
+	SYS_fstatat64,
+#endif
+#ifdef SYS_statx
+	SYS_statx,
+#endif
+#ifdef SYS_stat
+	SYS_stat, SYS_lstat,
+#endif
+#ifdef SYS_stat64
+	SYS_stat64, SYS_lstat64,
+#endif
+#ifdef SYS_readlink
+	SYS_readlink,
+#endif
+#ifdef SYS_access
+	SYS_access,
+#endif
+#ifdef SYS_faccessat2
+	SYS_faccessat2,
+#endif
+	/* who and where this is */
+	SYS_uname, SYS_sysinfo, SYS_getrusage, SYS_getrandom, SYS_getuid, SYS_geteuid, SYS_getgid,
+	SYS_getegid, SYS_getpgid,
+#ifdef SYS_getuid32
+	SYS_getuid32, SYS_geteuid32, SYS_getgid32, SYS_getegid32,
+#endif
+#ifdef __ARM_NR_cacheflush
+	__ARM_NR_cacheflush,
+#endif
+};
+
+/* For those who write files: Landlock says where. */
+static const int writing[] = {
+	SYS_fsync, SYS_fdatasync, SYS_fchmod, SYS_unlinkat,
+#ifdef SYS_renameat
+	SYS_renameat,
+#endif
+#ifdef SYS_renameat2
+	SYS_renameat2,
+#endif
+#ifdef SYS_rename
+	SYS_rename,
+#endif
+#ifdef SYS_unlink
+	SYS_unlink,
+#endif
+};
+
+/* On terminals only. TIOCSTI, which types into one, is not among them. What a device node needs
+ * will be here as well. */
+static const uint32_t ioctls[] = {
+	TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ, TIOCGPGRP, FIONREAD,
+};
+
+static const uint32_t fcntls[] = {
+	F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC,
+};
+
+#define PRCTL_SET_VMA	0x53564d41u	/* names of mappings, by newer C libraries */
+
+static const uint32_t prctls[] = { PR_SET_NAME, PR_GET_NAME, PRCTL_SET_VMA };
+
+#define COUNT(__array)	(sizeof(__array) / sizeof((__array)[0]))
+
+struct filter {
+	struct sock_filter code[512];
+	uint16_t length;
+};
+
+static void emit(struct filter *f, uint16_t code, uint32_t k, uint8_t jt, uint8_t jf)
+{
+	f->code[f->length++] = (struct sock_filter)BPF_JUMP(code, k, jt, jf);
+}
+
+static void load(struct filter *f, size_t offset)
+{
+	emit(f, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0);
+}
+
+/* The lower half of an argument: all architectures above are little-endian. */
+static void load_arg(struct filter *f, uint32_t arg)
+{
+	load(f, offsetof(struct seccomp_data, args) + 8 * arg);
+}
+
+static void answer(struct filter *f, uint32_t err)
+{
+	emit(f, BPF_RET | BPF_K, err ? SECCOMP_RET_ERRNO | err : SECCOMP_RET_ALLOW, 0, 0);
+}
+
+/* What is loaded is value: answer. */
+static void answer_if(struct filter *f, uint32_t value, uint32_t err)
+{
+	emit(f, BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
+	answer(f, err);
+}
+
+static void allow_all(struct filter *f, const int *calls, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		answer_if(f, (uint32_t)calls[i], 0);
+}
+
+/* The call with one of these for an argument. */
+static void allow_with(struct filter *f, int call, uint32_t arg, const uint32_t *values,
+		       size_t count)
+{
+	size_t i;
+
+	emit(f, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, (uint8_t)(2 * count + 2));
+	load_arg(f, arg);
+	for (i = 0; i < count; i++)
+		answer_if(f, values[i], 0);
+	answer(f, EPERM);
+}
+
+/* The call when these bits of an argument are want. */
+static void allow_bits(struct filter *f, int call, uint32_t arg, uint32_t bits, uint32_t want)
+{
+	emit(f, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, 5);
+	load_arg(f, arg);
+	emit(f, BPF_ALU | BPF_AND | BPF_K, bits, 0, 0);
+	answer_if(f, want, 0);
+	answer(f, EPERM);
+}
+
+/* Limits of this process can be asked for, not set. */
+static void allow_prlimit(struct filter *f)
+{
+	emit(f, BPF_JMP | BPF_JEQ | BPF_K, SYS_prlimit64, 0, 8);
+	load_arg(f, 0);
+	emit(f, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 5);
+	load_arg(f, 2);
+	emit(f, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3);
+	load(f, offsetof(struct seccomp_data, args) + 8 * 2 + 4);
+	answer_if(f, 0, 0);
+	answer(f, EPERM);
+}
+
+static void check_arch(struct filter *f)
+{
+	load(f, offsetof(struct seccomp_data, arch));
+	emit(f, BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
+	answer(f, EPERM);
+	load(f, offsetof(struct seccomp_data, nr));
+#ifdef X32_BIT
+	emit(f, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
+	answer(f, EPERM);
+#endif
+}
+
+static void allow_opening(struct filter *f, bool any)
+{
+	/* O_TMPFILE's own bit; its other one is O_DIRECTORY. */
+	uint32_t bits = O_ACCMODE | O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY);
+
+	if (any)
+		bits = 0;
+	allow_bits(f, SYS_openat, 2, bits, 0);
+#ifdef SYS_open
+	allow_bits(f, SYS_open, 1, bits, 0);
+#endif
+}
+
+/* Signals to itself: raise(), abort(), and the stop that a terminal's Ctrl-Z asks for. */
+static void allow_own_signals(struct filter *f)
+{
+	const uint32_t self = (uint32_t)getpid();
+
+	allow_with(f, SYS_tgkill, 0, &self, 1);
+	allow_with(f, SYS_kill, 0, &self, 1);
+	allow_with(f, SYS_tkill, 0, &self, 1);
+}
+
+static void make_filter(struct filter *f)
+{
+	f->length = 0;
+	check_arch(f);
+	allow_all(f, plain, COUNT(plain));
+	if (state.folder || output_folder(0) >= 0)
+		allow_all(f, writing, COUNT(writing));
+	allow_opening(f, state.folder);
+	/* clone3()'s flags lie in memory; who does not have it calls clone(). */
+#ifdef SYS_clone3
+	answer_if(f, SYS_clone3, ENOSYS);
+#endif
+	allow_bits(f, SYS_clone, 0, CLONE_THREAD, CLONE_THREAD);
+	allow_with(f, SYS_ioctl, 1, ioctls, COUNT(ioctls));
+	allow_with(f, SYS_fcntl, 1, fcntls, COUNT(fcntls));
+#ifdef SYS_fcntl64
+	allow_with(f, SYS_fcntl64, 1, fcntls, COUNT(fcntls));
+#endif
+	allow_with(f, SYS_prctl, 0, prctls, COUNT(prctls));
+	allow_prlimit(f);
+	allow_own_signals(f);
+	answer(f, EPERM);
+}
+
+/* To all threads; where the call itself is filtered, or emulated, there is none. */
+static bool seccomp_enter(void)
+{
+	static struct filter filter;
+	struct sock_fprog program = { .filter = filter.code };
+
+	make_filter(&filter);
+	program.len = filter.length;
+	return !syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
+}
+
+static bool seccomp_there(void)
+{
+	uint32_t action = SECCOMP_RET_ERRNO;
+
+	return !syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action);
+}
+
+#else
+
+static bool seccomp_enter(void)
+{
+	return false;
+}
+
+static bool seccomp_there(void)
+{
+	return false;
+}
+
+#endif
+
+/* ---- both -------------------------------------------------------------------------------- */
+
+void sandbox_off(void)
+{
+	state.off = true;
+}
+
+void sandbox_allow_folder(void)
+{
+	state.folder = true;
+}
+
+/* Without the promise that no program which is started gains rights, the kernel takes neither. */
+void sandbox_enter(void)
+{
+	if (SANITIZED || state.off || state.entered)
+		return;
+	state.entered = true;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return;
+	state.landlock = ll_enter();
+	state.seccomp = seccomp_enter();
+}
+
+const char *sandbox_status(void)
+{
+	int landlock = state.entered ? state.landlock : ll_version();
+	bool seccomp = state.entered ? state.seccomp : seccomp_there();
+
+	if (SANITIZED)
+		return "none: built with sanitizers";
+	if (state.off)
+		return "none: --no-sandbox";
+	if (landlock)
+		snprintf(state.text, sizeof(state.text), "landlock %d%s", landlock,
+			 seccomp ? ", seccomp" : "; no seccomp on this machine");
+	else
+		snprintf(state.text, sizeof(state.text), "%s", seccomp ?
+			 "seccomp; the kernel has no landlock" :
+			 "none: the kernel has neither landlock nor seccomp");
+	return state.text;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the process may still do once it reads a file that somebody else has made: compute, read and
+ * write what is open, and no more. Landlock takes the files and the network away, seccomp the calls;
+ * a kernel without one of them gives what it has. A call that is refused fails with EPERM or EACCES
+ * and never ends the process.
+ */
+#ifndef UNPU_TOOL_SANDBOX_H
+#define UNPU_TOOL_SANDBOX_H
+
+/*
+ * From here to the end, for all threads; the second time does nothing. Files of output_open() can
+ * be brought to their places afterwards. To be called before there are other threads: Landlock
+ * holds the caller and what it makes.
+ */
+void sandbox_enter(void);
+
+/* Files beneath the current folder will be read, written and made all the same: for commands that
+ * are typed while the model is loaded. */
+void sandbox_allow_folder(void);
+
+/* "landlock 7, seccomp", "seccomp; the kernel has no landlock", "none: ...": what is in force, or
+ * before sandbox_enter() what would be. */
+const char *sandbox_status(void);
+
+/* For --no-sandbox: the status tells. */
+void sandbox_off(void);
+
+#endif
