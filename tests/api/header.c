@@ -7,6 +7,7 @@ struct all {
 	struct unpu_model_info model_info;
 	struct unpu_session_params session;
 	struct unpu_session_info session_info;
+	struct unpu_tensor_info tensor;
 };
 
 static int stop(void *arg, uint32_t id, const char *text, size_t length)
@@ -34,7 +35,7 @@ int main(void)
 	static const char *const stops[] = { "\n", "END" };
 	struct all all = {
 		UNPU_MODEL_PARAMS_INIT, UNPU_MODEL_INFO_INIT,
-		UNPU_SESSION_PARAMS_INIT, UNPU_SESSION_INFO_INIT,
+		UNPU_SESSION_PARAMS_INIT, UNPU_SESSION_INFO_INIT, UNPU_TENSOR_INFO_INIT,
 	};
 	struct unpu_chat_message message = { "user", "hello", 5 };
 	struct unpu_logit_bias bias = { 1, -1.5f };
