@@ -11,6 +11,12 @@ fi
 
 make_tiny llama f32 chat=1 vocab=400 context=512
 model=$tiny
+# Conversations are saved beneath the folder that the command was started in.
+case ${unpu[-1]} in
+/*) ;;
+*) unpu[-1]=$PWD/${unpu[-1]} ;;
+esac
+cd "$work" || exit 1
 # Token 380 is "word380"; these two end a text.
 word=(--bias 380=100 --temp 0)
 endless=(--bias 399=-inf --bias 2=-inf)
@@ -141,40 +147,41 @@ check '--stats' grep -q '^end  *as many tokens as asked for$' "$work/err"
 # ---- files ----
 
 talk='one\ntwo\n'
-chat "${talk}/save $work/talk\nthree\n" -n 12 --temp 0
+chat "${talk}/save talk\nthree\n" -n 12 --temp 0
 check '/save' is_noted
 tail -n 1 "$work/out" >"$work/third"
-chat 'three\n' -n 12 --temp 0 --load "$work/talk"
+chat 'three\n' -n 12 --temp 0 --load talk
 check '--load' is_noted
 check '--load goes on where /save was' cmp "$work/third" "$work/out"
 check '--load says what there is' grep -qx '.loaded: 2 turns, [1-9][0-9]* tokens.' "$work/err"
-chat "something else\n/load $work/talk\nthree\n" -n 12 --temp 0
+chat "something else\n/load talk\nthree\n" -n 12 --temp 0
 check '/load' is_noted
 check '/load goes on where /save was' cmp "$work/third" <(tail -n 1 "$work/out")
-chat "${talk}/load $work/nothing\nthree\n" -n 12 --temp 0
-check '/load of no file' is_one_failure "$work/nothing"
+chat "${talk}/load nothing\nthree\n" -n 12 --temp 0
+check '/load of no file' is_one_failure nothing
 check 'after /load of no file it goes on' cmp "$work/third" <(tail -n 1 "$work/out")
-for file in "$model" /dev/null "$0" /; do
+echo "no conversation" >wrong
+for file in "${model##*/}" wrong /dev/null /; do
 	chat "${talk}/load $file\nthree\n" -n 12 --temp 0
 	same "/load $file fails" 1 "$status"
 	same "/load $file: one line" 1 "$(grep -c '^unpu: ' "$work/err")"
 	check "after /load $file it goes on" cmp "$work/third" <(tail -n 1 "$work/out")
 done
-head -c 100 "$work/talk" >"$work/cut"
-chat 'three\n' --load "$work/cut"
-check '--load of half a file' is_one_line 1 "$work/cut"
-chat 'three\n' --load "$work/nothing"
-check '--load of no file' is_one_line 1 "$work/nothing"
+head -c 100 talk >cut
+chat 'three\n' --load cut
+check '--load of half a file' is_one_line 1 cut
+chat 'three\n' --load nothing
+check '--load of no file' is_one_line 1 nothing
 chat 'three\n' --load -
 check '--load of standard input' is_one_line 2 --load
-chat "/save $work/talk2\n" -n 2
+chat "/save talk2\n" -n 2
 check '/save of nothing' is_one_line 1 /save
-check '/save of nothing leaves nothing' [ ! -e "$work/talk2" ]
-chat "hi\n/save $work/no/where\nho\n" -n 2 "${word[@]}"
-check '/save into no folder' grep -q "^unpu: .*$work/no/where" "$work/err"
+check '/save of nothing leaves nothing' [ ! -e talk2 ]
+chat "hi\n/save no/where\nho\n" -n 2 "${word[@]}"
+check '/save into no folder' grep -q "^unpu: .*no/where" "$work/err"
 wrote 'after a /save that failed it goes on' 'word380word380\n\nword380word380\n'
-run run "$model" -p 'Once upon a time' -n 20 --save "$work/text"
-chat 'three\n' -n 2 "${word[@]}" --load "$work/text"
+run run "$model" -p 'Once upon a time' -n 20 --save text
+chat 'three\n' -n 2 "${word[@]}" --load text
 check '--load of a text' is_noted
 check '--load of a text: one turn' grep -qx '.loaded: 1 turn, [1-9][0-9]* tokens.' "$work/err"
 
