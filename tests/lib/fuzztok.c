@@ -196,10 +196,16 @@ static void put_merges(struct build *b)
 	}
 }
 
-/* A token of another type with the name of a byte hides it. */
-static bool hides_byte(const struct text *t)
+/* A token of another type with the name of a byte hides it; U+2581 that is no text hides the one
+ * that stands for a space, which then is three bytes. */
+static bool hides(const struct build *b, uint32_t i)
 {
-	return t->length == 6 && !memcmp(t->bytes, "<0x", 3) && t->bytes[5] == '>';
+	const struct text *t = &b->tokens[i];
+
+	if (t->length == 3 && !memcmp(t->bytes, "\xe2\x96\x81", 3))
+		return b->types[i] == UNPU_TOKEN_UNKNOWN || b->types[i] == UNPU_TOKEN_CONTROL ||
+		       b->types[i] == UNPU_TOKEN_BYTE;
+	return i > 256 && t->length == 6 && !memcmp(t->bytes, "<0x", 3) && t->bytes[5] == '>';
 }
 
 /* What a file without token types says by its ids. */
@@ -261,8 +267,6 @@ static void make_file(struct build *b, struct fuzztok *t, bool spm)
 	if (t->bytes)
 		add_base(b, spm);
 	add_tokens(b);
-	for (i = 257; spm && i < b->num_tokens; i++)
-		t->bytes = t->bytes && !hides_byte(&b->tokens[i]);
 	key_str(b, KEY("model"), spm ? "llama" : "gpt2");
 	if (spm) {
 		key_array(b, KEY("scores"), UNPU_GGUF_F32, b->num_tokens);
@@ -275,6 +279,8 @@ static void make_file(struct build *b, struct fuzztok *t, bool spm)
 	}
 	put_tokens(b);
 	put_settings(b, settings, spm);
+	for (i = 0; spm && i < b->num_tokens; i++)
+		t->bytes = t->bytes && !hides(b, i);
 	memcpy(b->file + 16, &(uint64_t){ b->num_keys }, 8);
 }
 
