@@ -234,6 +234,7 @@ $(O)/unpu: $(call obj,$(cmd_src)) $(lib)
 $(check): $(call obj,$(check_src))
 $(units) $(fuzzers) $(makers) $(benches): $(O)/%: $(O)/%.o
 $(O)/tests/unit/conversation: $(O)/tools/unpu/conversation.o
+$(O)/tests/unit/sandbox: $(O)/tools/unpu/sandbox.o
 $(check) $(units) $(fuzzers) $(benches): $(testlib) $(lib)
 	$(call say,LINK,$@)$(link) $(TEST_LDFLAGS) -lcmocka $(LIB_PCRE2) $(LIBS)
 # `make run` makes its model with one of these before anything of the tests is installed.
