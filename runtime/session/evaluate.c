@@ -19,10 +19,7 @@ static void set_row(struct unpu_session *s, uint32_t i, uint32_t at, uint32_t fl
 
 static int begin_rows(struct unpu_session *s, uint32_t count)
 {
-	volatile struct unpu_state_header *header = unpu_session_state(s);
-
-	header->rows_live = count;
-	header->fault = 0;
+	unpu_session_state(s)->rows_live = count;
 	return unpu_session_begin(s);
 }
 

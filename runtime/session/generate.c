@@ -55,16 +55,22 @@ static int take_token(struct unpu_session *s, unpu_token_fn *fn, void *arg)
 	size_t certain;
 	int ret, end = 0;
 
-	if (id >= s->model->arch->hp.vocab)
+	if (id >= s->model->arch->hp.vocab) {
+		s->row_ready = false;	/* what the device goes on from is no token of ours */
 		return unpu_fail(&s->model->log, -EIO, "%s sampled token %u of a vocabulary of %u",
 				 s->dev->id, id, s->model->arch->hp.vocab);
+	}
 	s->evaluated = s->used++;
 	s->generated_tokens++;
 	if (ends_text(s, id))
 		return UNPU_REASON_END;
 	ret = unpu_text_push(s, id, &certain);
-	if (ret < 0)
+	if (ret < 0) {
+		/* The caller never hears of it: it is sampled again. */
+		unpu_session_shorten(s, s->used - 1);
+		s->generated_tokens--;
 		return ret;
+	}
 	if (fn)
 		end = fn(arg, id, s->text.bytes, certain);
 	unpu_text_given(s, certain);

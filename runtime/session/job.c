@@ -62,6 +62,8 @@ int unpu_session_run_id(struct unpu_session *s, uint32_t program_id, uint32_t re
 	int ret = s->ctx_failed ? renew_ctx(s) : 0;
 
 	submit.ctx_id = s->ctx_id;
+	/* What an earlier job left there is not this one's. */
+	unpu_session_state(s)->fault = 0;
 	ret = ret ? ret : s->dev->ops->submit(s->dev, &submit);
 	ret = ret ? ret : s->dev->ops->syncobj_wait(s->dev, s->syncobj, 0, UINT64_MAX);
 	if (ret)

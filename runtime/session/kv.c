@@ -125,8 +125,6 @@ static int run_copies(struct mover *m, bool in)
 	ret = unpu_compile_copies(&m->compiler, copies, m->num_pieces, &program.program_id);
 	if (ret)
 		return ret == -ENOMEM ? ret : -EIO;
-	/* What an earlier job left there is not this one's. */
-	unpu_session_state(m->s)->fault = 0;
 	ret = unpu_session_run_id(m->s, program.program_id, 1);
 	m->s->dev->ops->program_destroy(m->s->dev, &program);
 	return ret;

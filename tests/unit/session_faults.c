@@ -243,6 +243,92 @@ static void a_fault_is_its_jobs(void **state)
 	subject_close(&s);
 }
 
+/* ---- a device that lies -------------------------------------------------------------------- */
+
+enum lie { ID, TOO_MANY, TOO_FEW, FAULT, STOP, LIES };
+
+struct liar {
+	struct unpu_session *session;
+	enum lie lie;
+	uint32_t at;
+	bool told;
+};
+
+/* Before or after a call of the device, in the words that it may write. */
+static void tell(void *arg, uint32_t point)
+{
+	struct liar *liar = arg;
+	volatile struct unpu_state_header *header = unpu_session_state(liar->session);
+
+	if (point != liar->at)
+		return;
+	liar->told = true;
+	switch (liar->lie) {
+	case ID:
+		unpu_session_history(liar->session)[liar->session->used] = UINT32_MAX;
+		break;
+	case TOO_MANY:
+		header->ring_head += 1000;
+		break;
+	case TOO_FEW:
+		header->ring_head--;
+		break;
+	case FAULT:
+		header->fault |= 1u << 31;
+		break;
+	default:
+		header->stop = 77;
+	}
+}
+
+/* How a generation ends in which the device lies once; what it gave are tokens. */
+static int be_lied_to(const struct subject *s, const uint32_t *ids, enum lie lie, uint32_t at,
+		      bool *told)
+{
+	struct liar liar = { .session = open_session(s), .lie = lie, .at = at };
+	struct subject_text c = { 0 };
+	uint32_t got[MOST];
+	int ret;
+
+	start_session(liar.session, ids);
+	faulty_watch(tell, &liar);
+	ret = unpu_session_generate(liar.session, GENERATED, subject_collect, &c);
+	faulty_watch(NULL, NULL);
+	assert_true(ret == UNPU_REASON_LENGTH || ret == -EIO);
+	assert_true(ret == -EIO ? c.count < GENERATED : c.count == GENERATED);
+	assert_int_equal(unpu_session_tokens(liar.session, 6 + 3, got, MOST), c.count);
+	assert_memory_equal(got, c.ids, c.count * sizeof(*got));
+	for (uint32_t i = 0; i < c.count; i++)
+		assert_in_range(got[i], 0, s->vocab - 1);
+	assert_int_equal(unpu_session_generate(liar.session, GENERATED, subject_collect, &c),
+			 UNPU_REASON_LENGTH);
+	unpu_session_destroy(liar.session);
+	*told = liar.told;
+	return ret;
+}
+
+static void lies_are_found_out(void **state)
+{
+	uint32_t ids[NUM_IDS];
+	struct subject s;
+
+	(void)state;
+	subject_open(&s, "llama", UNPU_TYPE_F32, 1, 0);
+	subject_ids(&s, ids, NUM_IDS);
+	faulty_begin(s.model);
+	for (uint32_t i = 0; i < 2 * LIES; i++) {
+		uint32_t found = 0;
+		bool told = true;
+
+		s.model->weights->info.tokens_per_submit = i % 2 ? 4 : 1;
+		for (uint32_t at = 1; told; at++)
+			found += be_lied_to(&s, ids, i / 2, at, &told) == -EIO;
+		assert_true(found || i / 2 == STOP);
+	}
+	faulty_end();
+	subject_close(&s);
+}
+
 /* ---- leaks -------------------------------------------------------------------------------- */
 
 struct held {
@@ -361,6 +447,7 @@ int main(void)
 		cmocka_unit_test(tokens_before_a_failure_stay),
 		cmocka_unit_test(births_fail_without_a_trace),
 		cmocka_unit_test(a_fault_is_its_jobs),
+		cmocka_unit_test(lies_are_found_out),
 		cmocka_unit_test(lives_leave_nothing),
 		cmocka_unit_test(models_leave_nothing),
 	};

@@ -703,6 +703,8 @@ static void a_load_can_be_ended(void **state)
 	saved_assert_future(session, &v.own);
 	assert_int_equal(saved_load(session, v.data, v.size), 0);
 	saved_assert_future(session, &v.saved);
+	end = 1;	/* who listens is not of the file */
+	assert_int_equal(saved_load(session, v.data, v.size), -ECANCELED);
 	unpu_session_destroy(session);
 	victim_finish(&v);
 }
