@@ -129,6 +129,8 @@ static int detokenize_main(const struct settings *settings)
 	return status;
 }
 
+static const struct option detokenize_options[] = { OPTION_NO_SANDBOX };
+
 static const struct doc_item detokenize_examples[] = {
 	{ "unpu detokenize model.gguf 9707 1879", "The text of two ids." },
 	{ "unpu tokenize model.gguf -f a | unpu detokenize model.gguf | cmp - a",
@@ -138,7 +140,7 @@ static const struct doc_item detokenize_examples[] = {
 
 const struct command cmd_detokenize = {
 	.name = "detokenize",
-	.usage = "MODEL [IDS...]",
+	.usage = "MODEL [IDS...] [--no-sandbox]",
 	.brief = "token ids to text",
 	.details = "Writes exactly the bytes of the ids, given as arguments or on stdin; a "
 		   "newline follows only on a terminal. MODEL may be a file that holds only "
@@ -146,5 +148,7 @@ const struct command cmd_detokenize = {
 	.examples = detokenize_examples,
 	.takes_model = true,
 	.takes_rest = true,
+	.options = detokenize_options,
+	.num_options = 1,
 	.run = detokenize_main,
 };

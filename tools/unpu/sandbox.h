@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the process may still do once it reads a file that somebody else has made: compute, read and
- * write what is open, and no more. Landlock takes the files and the network away, seccomp the calls;
- * a kernel without one of them gives what it has. A call that is refused fails with EPERM or EACCES
- * and never ends the process.
+ * write what is open, and no more. Landlock takes the files and the network away, seccomp the
+ * calls; a kernel without one of them gives what it has. A call that is refused fails with EPERM or
+ * EACCES and never ends the process.
  */
 #ifndef UNPU_TOOL_SANDBOX_H
 #define UNPU_TOOL_SANDBOX_H
