@@ -220,7 +220,7 @@ assert all(isinstance(id, int) for id in r["ids"]), r
 s = r["stats"]
 assert s["generated_tokens"] == len(r["ids"]), r
 assert all(isinstance(s[k], (int, float)) for k in s if k not in ("kv", "device",
-                                                                  "device_name")), s
+                                                                  "device_name", "sandbox")), s
 assert eval(sys.argv[2]), r
 ' "$work/out" "$2"
 	}
