@@ -364,15 +364,15 @@ help:
 	@echo 'make run         build, then write text: MODEL=file.gguf PROMPT="..." TOKENS=128'
 	@echo 'make test        all tests; parts: test-quick test-san test-cross; longer: test-long'
 	@echo 'make fuzz        the fuzz targets of tests/fuzz with libFuzzer (clang)'
-	@echo 'make bench       speed of MODEL=file.gguf; PEER=dir: beside that of its llama-bench'
+	@echo 'make bench       speed of MODEL=file.gguf; PEER=dir: beside its llama-bench'
 	@echo 'make install     DESTDIR= PREFIX=/usr/local LIBDIR=PREFIX/lib; without symbols:'
 	@echo '                 install-strip; uninstall takes the same away'
-	@echo 'make docs        the manual pages and completion in tools/packaging, from the command'
+	@echo 'make docs        manual pages and completion in tools/packaging, from the options'
 	@echo 'make setup       install what is missing (Debian 12)'
 	@echo 'make clean       remove $(O)'
 	@echo
 	@echo 'V=1 shows the commands; O=dir builds elsewhere; WERROR=1 makes warnings errors;'
-	@echo 'SAN=address,undefined or SAN=thread; CC=clang; CROSS=aarch64-linux-gnu-; CHAT=0: without'
-	@echo 'the command unpu chat and libedit'
+	@echo 'SAN=address,undefined or SAN=thread; CC=clang; CROSS=aarch64-linux-gnu-; CHAT=0: no'
+	@echo 'unpu chat, no libedit'
 
 FORCE:

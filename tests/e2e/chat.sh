@@ -286,98 +286,98 @@ types() {
 }
 
 types 'edits lines' chat "$model" <<'END'
-expect > 
+expect >\x20
 line 0
 send /abX\x7fc\r
 expect no command /abc;
-expect > 
+expect >\x20
 send \x1b[A\r
 expect no command /abc;
-expect > 
+expect >\x20
 send /wxz\x1b[Dy\r
 expect no command /wxyz;
-expect > 
+expect >\x20
 send z\x01/\x05q\r
 expect no command /zq;
-expect > 
+expect >\x20
 send \x12xyz
 expect wxyz
 send \r
 expect no command /wxyz;
-expect > 
+expect >\x20
 send /\xc3\xa4\xe2\x82\xac\x7fq\r
 expect no command /\xc3\xa4q;
-expect > 
+expect >\x20
 send /two\\\r
-expect . 
+expect .\x20
 send lines\r
 expect no command /two;
-expect > 
+expect >\x20
 send /help\r
 expect /quit
-expect > 
+expect >\x20
 send /quit\r
 line 1
 exit 0
 END
 
 types 'Ctrl-C at the prompt' chat "$model" <<'END'
-expect > 
+expect >\x20
 send junk
 expect junk
 send \x03
 expect ^C
-expect > 
+expect >\x20
 never leaves
 send /ok\r
 expect no command /ok;
-expect > 
+expect >\x20
 send \x03
 expect ^C
-expect > 
+expect >\x20
 never leaves
 send \x03
 expect ^C
 expect /quit or Ctrl-D leaves
-expect > 
+expect >\x20
 send /two\\\r
-expect . 
+expect .\x20
 send \x03
 expect ^C
-expect > 
+expect >\x20
 send /ok\r
 expect no command /ok;
-expect > 
+expect >\x20
 send \x04
 line 1
 exit 0
 END
 
 types 'Ctrl-C stops an answer and not the program' "${long[@]}" --stats <<'END'
-expect > 
+expect >\x20
 send hello\r
 expect word380word380
 line 1
 send \x03
 expect ^C
-expect > 
+expect >\x20
 line 0
 never cut after
 send again\r
 expect word380word380
 send \x03
 expect ^C
-expect > 
+expect >\x20
 send /stats\r
 expect interrupted
-expect > 
+expect >\x20
 send \x04
 expect interrupted
 exit 0
 END
 
 types 'Ctrl-Z and on' chat "$model" <<'END'
-expect > 
+expect >\x20
 send half
 expect half
 send \x1a
@@ -388,47 +388,47 @@ line 0
 expect > half
 send \x01/\r
 expect no command /half;
-expect > 
+expect >\x20
 signal STOP
 stopped
 signal CONT
-expect > 
+expect >\x20
 send /on\r
 expect no command /on;
-expect > 
+expect >\x20
 send \x04
 exit 0
 END
 
 types 'a terminal that changes its size' chat "$model" <<'END'
-expect > 
+expect >\x20
 size 10 20
 send /abcdefghijklmnopqrstuvwxyz
 expect xyz
 size 30 100
 send \x7f\r
 expect no command /abcdefghijklmnopqrstuvwxy;
-expect > 
+expect >\x20
 send \x04
 exit 0
 END
 
 types 'a terminal that is no more than a typewriter' chat "$model" -n 2 "${word[@]}" <<'END'
-expect > 
+expect >\x20
 send hi\r
 expect word380word380\r\n
 expect [cut after 2 tokens]
-expect > 
+expect >\x20
 send \x04
 exit 0
 END
 
 types 'control characters of an answer do nothing to the terminal' \
 	chat "$model" -n 3 --temp 0 --bias 30=100 <<'END'
-expect > 
+expect >\x20
 send hi\r
 expect \\x1B\\x1B\\x1B\r\n
-expect > 
+expect >\x20
 send \x04
 exit 0
 END
@@ -440,7 +440,7 @@ END
 for name in TERM HUP QUIT; do
 	case $name in TERM) number=15 ;; HUP) number=1 ;; QUIT) number=3 ;; esac
 	types "SIG$name at the prompt leaves the terminal as it was" chat "$model" <<-END
-		expect > 
+		expect >\x20
 		send half
 		expect half
 		line 0
@@ -450,7 +450,7 @@ for name in TERM HUP QUIT; do
 	END
 done
 types 'SIGTERM within an answer leaves the terminal as it was' "${long[@]}" <<'END'
-expect > 
+expect >\x20
 send hi\r
 expect word380
 signal TERM
@@ -459,25 +459,25 @@ exit -15
 END
 
 UNPU_HISTORY=$work/history types 'a history that is kept' chat "$model" <<'END'
-expect > 
+expect >\x20
 send /first\r
 expect no command /first;
-expect > 
+expect >\x20
 send /second\r
 expect no command /second;
-expect > 
+expect >\x20
 send \x04
 exit 0
 END
 same 'the history is the owner'"'"'s' 600 "$(stat -c %a "$work/history")"
 UNPU_HISTORY=$work/history types 'a history that was kept' chat "$model" <<'END'
-expect > 
+expect >\x20
 send \x1b[A\x1b[A\r
 expect no command /first;
-expect > 
+expect >\x20
 send /third\r
 expect no command /third;
-expect > 
+expect >\x20
 signal TERM
 exit -15
 END
@@ -490,10 +490,10 @@ exit 1
 END
 same 'what is no history is as it was' 'something else' "$(cat "$work/precious")"
 types 'without UNPU_HISTORY nothing is written' chat "$model" <<'END'
-expect > 
+expect >\x20
 send /first\r
 expect no command /first;
-expect > 
+expect >\x20
 send \x04
 exit 0
 END

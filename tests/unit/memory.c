@@ -70,7 +70,7 @@ static void fail_from_now(long which)
 struct life {
 	struct unpu_model *model;
 	struct unpu_session *session;
-	uint32_t used;		/* tokens of the calls that were no failure */
+	uint32_t used;		/* tokens of prompts that were no failure, and those told */
 	float *logits;
 	char last[256];
 	int errors;
@@ -84,6 +84,16 @@ static void log_line(void *arg, enum unpu_log_level level, const char *text)
 		return;
 	l->errors++;
 	snprintf(l->last, sizeof(l->last), "%s", text);
+}
+
+static int count_token(void *arg, uint32_t id, const char *text, size_t length)
+{
+	struct life *l = arg;
+
+	(void)text;
+	(void)length;
+	l->used += id != UINT32_MAX;
+	return 0;
 }
 
 /* What a session does once, with what takes memory for the first time. */
@@ -111,10 +121,9 @@ static int live(struct life *l, const uint8_t *file, size_t size)
 	if (ret)
 		return ret;
 	l->used += (uint32_t)count;
-	ret = unpu_session_generate(l->session, 3, NULL, NULL);
+	ret = unpu_session_generate(l->session, 3, count_token, l);
 	if (ret < 0)
 		return ret;
-	l->used += 3;
 	ret = unpu_session_logits(l->session, ids, 2, l->logits);
 	l->used += ret ? 0 : 2;
 	return ret;
