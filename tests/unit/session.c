@@ -329,6 +329,13 @@ static void any_file_can_be_looked_at(void **state)
 	assert_string_equal(info.architecture, "lambd");
 	assert_int_equal(unpu_model_tensor(s.model, 0, &tensor), 0);
 	assert_int_equal(subject_errors, 0);
+	unpu_model_destroy(s.model);
+	/* a key of the wrong type is in the way as well, and no error */
+	edit_key_u32(&edit, "tokenizer.ggml.model", 1);
+	s.file = edit.data;
+	s.size = edit.size;
+	assert_int_equal(unpu_model_load_memory(s.file, s.size, &params, &s.model), 0);
+	assert_int_equal(subject_errors, 0);
 	subject_close(&s);
 }
 
