@@ -205,6 +205,7 @@ static int make_starter(struct bench *b)
 		close(there[1]);
 		close(back[0]);
 		start_all(b, there[0], back[1]);
+		free(b);
 		_exit(0);
 	}
 	close(there[0]);

@@ -492,13 +492,15 @@ void sandbox_enter(void)
 
 const char *sandbox_status(void)
 {
-	int landlock = state.entered ? state.landlock : ll_version();
-	bool seccomp = state.entered ? state.seccomp : seccomp_there();
+	int landlock;
+	bool seccomp;
 
 	if (SANITIZED)
 		return "none: built with sanitizers";
 	if (state.off)
 		return "none: --no-sandbox";
+	landlock = state.entered ? state.landlock : ll_version();
+	seccomp = state.entered ? state.seccomp : seccomp_there();
 	if (landlock)
 		snprintf(state.text, sizeof(state.text), "landlock %d%s", landlock,
 			 seccomp ? ", seccomp" : "; no seccomp on this machine");
