@@ -5,6 +5,8 @@
 # shellcheck source=tests/e2e/lib.bash
 . "$(dirname "$0")/lib.bash"
 
+make_tiny llama q8_0 context=60000 layers=4
+long=$tiny	# seconds of text
 make_tiny llama q8_0 context=256
 model=$tiny
 case ${unpu[-1]} in
@@ -79,8 +81,8 @@ check 'devices tell what there is' grep -qxF "sandbox    $sandbox" out
 # A signal that ends the command takes its unfinished files along, within as without.
 for option in '' --no-sandbox; do
 	# shellcheck disable=SC2086
-	"${unpu[@]}" run "$model" -p a -n 100000 --temp 0 --bias 2=-inf --save inside/unfinished \
-		$option </dev/null >out 2>err &
+	"${unpu[@]}" run "$long" -p a -n 100000 -c 60000 --temp 0 --bias 2=-inf \
+		--save inside/unfinished $option </dev/null >out 2>err &
 	pid=$!
 	for _ in $(seq 100); do
 		[ -s out ] && break
