@@ -80,6 +80,8 @@ check 'devices tell what there is' grep -qxF "sandbox    $sandbox" out
 
 # A signal that ends the command takes its unfinished files along, within as without.
 for option in '' --no-sandbox; do
+	# A signal that meets the shell before it has become the command would end this script.
+	rm -f out
 	# shellcheck disable=SC2086
 	"${unpu[@]}" run "$long" -p a -n 100000 -c 60000 --temp 0 --bias 2=-inf \
 		--save inside/unfinished $option </dev/null >out 2>err &
