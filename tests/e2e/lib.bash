@@ -12,7 +12,8 @@ read -r -a unpu <<<"${UNPU:-${UNPU_BUILD:-$root/build}/unpu}"
 shared=${UNPU_SHARED:-$root/../shared}
 python=$(command -v /usr/bin/python3 || command -v python3)
 work=$(mktemp -d) || exit 1
-trap 'chmod -R u+rwx "$work"; rm -rf "$work"' EXIT
+# A signal that meets a background job before it has become its command runs this trap there too.
+trap '[ "$BASHPID" != $$ ] || { chmod -R u+rwx "$work"; rm -rf "$work"; }' EXIT
 passed=0 failed=0 skipped=0
 # Set where the command is many times slower: then tables are thinned, never left out.
 slow=${UNPU_SANITIZED:-}${UNPU_EMULATED:-}

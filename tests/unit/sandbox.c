@@ -78,8 +78,9 @@ static void need(const char *what)
 	const char *status = sandbox_status();
 	const char *found = strstr(status, what);
 
-	/* "no seccomp", "the kernel has no landlock" */
-	if (found && (found - status < 3 || memcmp(found - 3, "no ", 3)))
+	/* "no seccomp", "the kernel has no landlock", "none: the kernel has neither ..." */
+	if (found && strncmp(status, "none", 4) &&
+	    (found - status < 3 || memcmp(found - 3, "no ", 3)))
 		return;
 	print_message("sandbox: %s\n", status);
 	skip();
