@@ -62,7 +62,7 @@ static const char *kv_name(uint32_t kv_type)
 	return "unknown";
 }
 
-/* Whether the file's cache would be this session's; the log says why not. */
+/* Whether the file's cache would be the session's own; the log says why not. */
 static bool kv_fits(struct loading *l)
 {
 	const struct unpu_session_head *head = &l->file.head;

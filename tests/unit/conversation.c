@@ -443,7 +443,7 @@ static void forms_that_are_not(void **state)
 
 	(void)state;
 	open_talk(&t, "spm", NULL, NULL, 256);
-	assert_int_equal(conversation_open(&c, t.model, t.session, "chatgpt", NULL), -EINVAL);
+	assert_int_equal(conversation_open(&c, t.model, t.session, "no-such-form", NULL), -EINVAL);
 	assert_int_equal(num_errors, 1);
 	conversation_close(&c);
 	close_talk(&t);
