@@ -12,8 +12,7 @@ read -r -a unpu <<<"${UNPU:-${UNPU_BUILD:-$root/build}/unpu}"
 shared=${UNPU_SHARED:-$root/../shared}
 python=$(command -v /usr/bin/python3 || command -v python3)
 work=$(mktemp -d) || exit 1
-# A signal that meets a background job before it has become its command runs this trap there too.
-trap '[ "$BASHPID" != $$ ] || { chmod -R u+rwx "$work"; rm -rf "$work"; }' EXIT
+trap 'chmod -R u+rwx "$work"; rm -rf "$work"' EXIT
 passed=0 failed=0 skipped=0
 # Set where the command is many times slower: then tables are thinned, never left out.
 slow=${UNPU_SANITIZED:-}${UNPU_EMULATED:-}

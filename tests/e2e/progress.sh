@@ -114,6 +114,8 @@ for i in {0..19}; do
 	env --default-signal=INT "${unpu[@]}" run "$tiny" -p Hello -n 3000 -c 4000 --json \
 		--save "$work/saved" --bias 2=-inf >"$work/out" 2>"$work/err" </dev/null &
 	pid=$!
+	# A signal that meets the shell before it has become the command runs this script's end.
+	while [ "$(readlink "/proc/$pid/exe")" = "$(readlink /proc/$$/exe)" ]; do :; done
 	sleep "0.$(printf %03d $ms)"
 	kill -INT $pid 2>/dev/null
 	wait $pid
@@ -128,8 +130,10 @@ for i in {0..19}; do
 	if [ -s "$work/out" ] && [ $status = 130 ]; then
 		check "Ctrl-C after $ms ms: the reason" grep -q '"reason": "cancelled"' \
 			"$work/out"
-		check "Ctrl-C after $ms ms: the session is saved" \
-			"${unpu[@]}" run "$tiny" --load "$work/saved" -c 4000 -n 1
+		# A prompt that was cut leaves nothing to be saved.
+		grep -q '"ids": \[\]' "$work/out" ||
+			check "Ctrl-C after $ms ms: the session is saved" \
+				"${unpu[@]}" run "$tiny" --load "$work/saved" -c 4000 -n 1
 	fi
 	check "Ctrl-C after $ms ms: nothing is said" [ ! -s "$work/err" ]
 	same "Ctrl-C after $ms ms: no temporary file" '' "$(find "$work" -name '*.tmp')"
