@@ -6,11 +6,12 @@ MAKEFLAGS += -rR --no-print-directory
 .SECONDARY:
 .DEFAULT_GOAL := all
 
-# ---- what to build with: CROSS, CC, SAN, CHAT, O, WERROR, V ----
+# ---- what to build with: CROSS, CC, SAN, CHAT, VULKAN, O, WERROR, V ----
 
 CROSS ?=
 SAN ?=
 CHAT ?=
+VULKAN ?=
 ifneq ($(filter default undefined,$(origin CC)),)
 CC := $(CROSS)gcc
 endif
@@ -91,8 +92,9 @@ archive = $(firstword $(wildcard $(SYSROOT_LIB:=/lib$(1).a) \
 	$(shell $(CC) -print-file-name=lib$(1).a 2>/dev/null)))
 edit_libs := $(if $(filter 0,$(CHAT)),,$(foreach name,edit bsd tinfo,$(call archive,$(name))))
 
+glslang := $(shell command -v glslangValidator)
 stamp := $(CC) $(BASE_CFLAGS) $(CFLAGS) $(BASE_CPPFLAGS) $(CPPFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) \
-	CHAT=$(CHAT) $(edit_libs)
+	CHAT=$(CHAT) $(edit_libs) VULKAN=$(VULKAN) $(glslang)
 $(shell mkdir -p $(O); echo '$(stamp)' | cmp -s - $(O)/.flags || echo '$(stamp)' >$(O)/.flags)
 
 include $(O)/config.mk
@@ -116,6 +118,14 @@ chat_lib = if printf '%s\n' '\#include <histedit.h>' | $(CC) $(BASE_CPPFLAGS) $(
 	then echo 'LIB_EDIT := $(edit_libs)' >>$@.new; \
 	else echo '$(no_edit)' >&2; test '$(CHAT)' != 1; fi
 
+# VULKAN: likewise. The loader is opened when the program runs: headers and a compiler are enough.
+no_vulkan = unpu: $(if $(filter 1,$(VULKAN)),,built without vulkan: )Vulkan headers or glslang are \
+	missing (packages libvulkan-dev, glslang-tools); run: make setup
+vulkan = if test -n '$(glslang)' && printf '%s\n' '\#include <vulkan/vulkan.h>' | \
+	$(CC) $(BASE_CPPFLAGS) -idirafter /usr/include $(CPPFLAGS) -x c -fsyntax-only - \
+	>$(O)/probe.log 2>&1; then echo 'HAVE_VULKAN := 1' >>$@.new; \
+	else echo '$(no_vulkan)' >&2; test '$(VULKAN)' != 1; fi
+
 $(O)/config.mk: Makefile $(O)/.flags
 	@command -v $(CC) >/dev/null || \
 		{ echo 'unpu: the compiler $(CC) is missing; run: make setup' >&2; exit 1; }
@@ -133,12 +143,15 @@ $(O)/config.mk: Makefile $(O)/.flags
 		'int32x4_t f(int32x4_t a, int8x16_t b) { return vdotq_s32(a, b, b); }')
 	@$(call static_lib,LIB_PCRE2,pcre2-8,libpcre2-dev)
 	@$(if $(filter 0,$(CHAT)),,$(chat_lib))
+	@$(if $(filter 0,$(VULKAN)),,$(vulkan))
 	@mv $@.new $@
 endif
 
 ISAS := AVX2 AVX512VNNI NEON NEON_DOTPROD
 BASE_CPPFLAGS += $(foreach isa,$(ISAS),-DUNPU_HAVE_$(isa)=$(or $(HAVE_$(isa)),0)) \
-	-DUNPU_CHAT=$(if $(LIB_EDIT),1,0)
+	-DUNPU_CHAT=$(if $(LIB_EDIT),1,0) -DUNPU_VULKAN=$(or $(HAVE_VULKAN),0)
+# Vulkan's headers are the same on every machine: cross builds take this one's.
+BASE_CPPFLAGS += $(if $(and $(CROSS),$(HAVE_VULKAN)),-idirafter /usr/include)
 
 # ---- what to build: no lists of files, a new file in its folder is enough ----
 
@@ -149,6 +162,8 @@ lib_src += $(wildcard runtime/device/cpu/x86/*.c)
 else ifeq ($(ARCH),aarch64)
 lib_src += $(wildcard runtime/device/cpu/arm/*.c)
 endif
+spirv := $(if $(HAVE_VULKAN),$(O)/shaders/spirv.c)
+lib_src += $(if $(HAVE_VULKAN),$(wildcard runtime/device/vulkan/*.c))
 lower = $(shell echo $(1) | tr A-Z a-z)
 lib_src := $(filter-out \
 	$(if $(filter 1,$(HAVE_AVX2)),,%_avx2.c) \
@@ -169,6 +184,8 @@ bench_src := $(filter-out tests/bench/insncount.c,$(wildcard tests/bench/*.c))
 
 obj = $(patsubst %.c,$(O)/%.o,$(1))
 bin = $(patsubst %.c,$(O)/%,$(1))
+
+lib_obj = $(call obj,$(lib_src)) $(spirv:.c=.o)
 
 lib := $(O)/libunpu.a
 # A sanitizer's runtime belongs to the program: there is no libunpu.so of such a build.
@@ -206,13 +223,21 @@ $(O)/%.o: %.c $(O)/config.mk
 	$(call say,CC,$@)$(CC) $(BASE_CPPFLAGS) $(CPPFLAGS) $(BASE_CFLAGS) $(OPT) $(ISA_FLAGS) \
 		$(CFLAGS) -MMD -MP -c -o $@ $<
 
+# Shaders: one module each of what tools/spirv lists, in one file of words.
+glsl_src := $(wildcard shaders/*.comp shaders/*.glsl)
+$(O)/shaders/spirv.c: tools/spirv $(glsl_src) $(O)/config.mk
+	@mkdir -p $(@D)
+	$(call say,SPIRV,$@)tools/spirv $(O)/shaders $@
+$(O)/shaders/spirv.o: $(O)/shaders/spirv.c
+	$(call say,CC,$@)$(CC) $(BASE_CPPFLAGS) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) -c -o $@ $<
+
 # A removed source must leave its archive: the list of objects is a prerequisite.
 $(O)/%.list: FORCE
 	@mkdir -p $(@D); echo '$(objects)' | cmp -s - $@ || echo '$(objects)' >$@
-$(lib).list: objects = $(lib_src:.c=.o)
+$(lib).list: objects = $(lib_src:.c=.o) $(notdir $(spirv))
 $(testlib).list: objects = $(testlib_src:.c=.o)
 
-$(lib): $(call obj,$(lib_src)) $(lib).list
+$(lib): $(lib_obj) $(lib).list
 $(testlib): $(call obj,$(testlib_src)) $(testlib).list
 $(lib) $(testlib):
 	@rm -f $@
@@ -221,7 +246,7 @@ $(lib) $(testlib):
 $(so): $(lib) $(so_map)
 	$(call say,LINK,$@)$(CC) -shared $(BASE_CFLAGS) $(CFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ \
 		-Wl,-soname,$(SONAME) -Wl,--version-script=$(so_map) -Wl,--no-undefined \
-		-Wl,-Bsymbolic-functions $(call obj,$(lib_src)) -lpcre2-8 $(LIBS)
+		-Wl,-Bsymbolic-functions $(lib_obj) -lpcre2-8 $(LIBS)
 $(so_links): $(so)
 	@ln -sf $(<F) $@
 
@@ -373,6 +398,6 @@ help:
 	@echo
 	@echo 'V=1 shows the commands; O=dir builds elsewhere; WERROR=1 makes warnings errors;'
 	@echo 'SAN=address,undefined or SAN=thread; CC=clang; CROSS=aarch64-linux-gnu-; CHAT=0: no'
-	@echo 'unpu chat, no libedit'
+	@echo 'unpu chat, no libedit; VULKAN=0: no GPU, no glslang'
 
 FORCE:

@@ -3,7 +3,7 @@
  * How weights lie in a device's buffers: sizes and places as integer functions.
  *
  * A matrix has `rows` output rows of `k` inputs. Packed layouts pad both to 32 with zeros and group
- * rows in panels of 8 or 16. Quantised packed layouts have two planes that are bound apart:
+ * rows in panels of 8, 16 or 32. Quantised packed layouts have two planes that are bound apart:
  *
  *   quants  panel after panel; in a panel block after block of 32 k
  *   scales  f16, [panel][block][row of the panel]
@@ -18,8 +18,17 @@
  *   Q4_R8_K4U   as Q4_R8_K4, nibble = weight + 8
  *   Q4_R16_K4U  as Q4_R8_K4U with 16 rows
  *
- * Float layouts are one plane, [panel of 16 rows][k][row of the panel]. GGUF_* layouts are one
- * plane, the file's bytes: row after row, K padded to the type's block only, rows not padded.
+ * *_R32 are a GPU's, whose lane owns a row and loads 16 bytes (a piece) at a time, beside its
+ * neighbours. A block of 32 k of 32 rows is [piece][row 0..31][16 bytes]:
+ *
+ *   F32_R32  8 pieces: k = 4 piece + 0..3
+ *   F16_R32  4 pieces: k = 8 piece + 0..7
+ *   Q8_R32   2 pieces: k = 16 piece + 0..15, int8
+ *   Q4_R32   1 piece: byte i: low nibble k = i, high k = 16 + i, nibble = weight + 8
+ *
+ * The other float layouts are one plane, [panel of 16 rows][k][row of the panel]. GGUF_* layouts
+ * are one plane, the file's bytes: row after row, K padded to the type's block only, rows not
+ * padded.
  */
 #ifndef UNPU_LAYOUT_H
 #define UNPU_LAYOUT_H

@@ -373,6 +373,18 @@ enum drm_unpu_layout {
 	/** @DRM_UNPU_LAYOUT_Q4_R16_K4U: 4 bits plus 8, 4 inputs of each of 16 rows in turn. */
 	DRM_UNPU_LAYOUT_Q4_R16_K4U,
 
+	/** @DRM_UNPU_LAYOUT_F32_R32: f32, 16 bytes of each of 32 rows in turn. */
+	DRM_UNPU_LAYOUT_F32_R32,
+
+	/** @DRM_UNPU_LAYOUT_F16_R32: f16, 16 bytes of each of 32 rows in turn. */
+	DRM_UNPU_LAYOUT_F16_R32,
+
+	/** @DRM_UNPU_LAYOUT_Q8_R32: 8 bits, 16 bytes of each of 32 rows in turn. */
+	DRM_UNPU_LAYOUT_Q8_R32,
+
+	/** @DRM_UNPU_LAYOUT_Q4_R32: 4 bits plus 8, 16 bytes of each of 32 rows in turn. */
+	DRM_UNPU_LAYOUT_Q4_R32,
+
 	/** @DRM_UNPU_LAYOUT_COUNT: Not ABI. */
 	DRM_UNPU_LAYOUT_COUNT,
 };

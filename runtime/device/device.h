@@ -53,9 +53,21 @@ struct unpu_device {
 	char id[16];		/* "cpu", "vulkan:0", "accel:0" */
 };
 
+/* What a device will be asked to run: by it "auto" compares devices. */
+struct unpu_device_shape {
+	uint32_t layers, hidden, ffn, heads, kv_heads, head_dim, vocab;
+	uint32_t type;		/* of most weights: enum unpu_type */
+	uint32_t class_f32;	/* not 0: quantised weights in class f32 */
+	uint64_t bytes;		/* of all weights in the file */
+};
+
 struct unpu_device_params {
 	uint32_t threads;	/* 0: the device's choice */
 	const char *cpu_mask;	/* highest instruction set to use; NULL: $UNPU_CPUMASK */
+	/* A choice among the device's variants in its own words (unpu_vulkan_tunings()); NULL: by
+	 * what it reports. */
+	const char *tuning;
+	const struct unpu_device_shape *shape;	/* NULL: unknown; "auto" then takes the cpu */
 	struct unpu_log log;
 };
 
@@ -63,7 +75,10 @@ struct unpu_device_params {
 int unpu_device_open(const char *id, const struct unpu_device_params *params,
 		     struct unpu_device **dev);
 
-/* The engines; select.c alone calls these. */
+/* The engines; select.c and probing alone call these. */
 int unpu_cpu_device_open(const struct unpu_device_params *params, struct unpu_device **dev);
+/* index: of vulkan:N. In builds without Vulkan (UNPU_VULKAN 0) there is no such function. */
+int unpu_vulkan_device_open(uint32_t index, const struct unpu_device_params *params,
+			    struct unpu_device **dev);
 
 #endif

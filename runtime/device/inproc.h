@@ -65,10 +65,14 @@ struct unpu_engine_ops {
 	/* Reserve all that runs will need: run() may not allocate. */
 	int (*program_prepare)(struct unpu_engine *engine, struct unpu_program *program);
 	void (*program_release)(struct unpu_engine *engine, struct unpu_program *program);
-	/* All dispatches in order, once. cancel is read between dispatches: not 0 ends it with
-	 * -ECANCELED. -ENODEV: the device is lost, with all contexts; another error: this job. */
-	int (*run)(struct unpu_engine *engine, struct unpu_program *program,
-		   const atomic_uint *cancel);
+	/*
+	 * All dispatches in order, 1 to `repeat` times as the engine chooses: *done. It returns
+	 * between two rounds when the program's stop word is set. cancel is read now and then: not
+	 * 0 ends it with -ECANCELED. -ENODEV: the device is lost, with all contexts; another error:
+	 * this job, of which what this call did counts as not done.
+	 */
+	int (*run)(struct unpu_engine *engine, struct unpu_program *program, uint32_t repeat,
+		   const atomic_uint *cancel, uint32_t *done);
 	void (*destroy)(struct unpu_engine *engine);
 };
 

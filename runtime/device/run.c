@@ -149,7 +149,7 @@ static void settle(struct inproc *dev, struct inproc_ctx *const *best, uint32_t 
 	dev->last_ns = (int64_t)ns;
 }
 
-/* ---- one repeat ---------------------------------------------------------------------------- */
+/* ---- one turn ------------------------------------------------------------------------------ */
 
 static void job_start(struct inproc_job *job, uint64_t now)
 {
@@ -159,10 +159,11 @@ static void job_start(struct inproc_job *job, uint64_t now)
 	job->ctx->queued_ns += now - job->submit_ns;
 }
 
-/* Progress: true when the job is at its end. */
-static bool job_advance(struct inproc_job *job)
+/* Progress by `done` repeats: true when the job is at its end. */
+static bool job_advance(struct inproc_job *job, uint32_t done)
 {
-	if (++job->repeat < job->runs[job->run].repeat)
+	job->repeat += done;
+	if (job->repeat < job->runs[job->run].repeat)
 		return false;
 	job->repeat = 0;
 	return ++job->run == job->num_runs;
@@ -206,20 +207,25 @@ static int run_verdict(const struct inproc_ctx *ctx, int err)
 	return err == -ECANCELED ? -EIO : err;
 }
 
-/* One repeat of the context's oldest job, the engine running without the lock; its nanoseconds. */
-static uint64_t run_repeat(struct inproc *dev, struct inproc_ctx *ctx)
+/*
+ * A turn of the context's oldest job: as many repeats as the engine takes at once, without the
+ * lock. Its nanoseconds.
+ */
+static uint64_t run_turn(struct inproc *dev, struct inproc_ctx *ctx)
 {
 	struct inproc_job *job = ctx->head;
 	struct unpu_program *program = &job->runs[job->run].program->base;
 	uint64_t begin = unpu_inproc_now();
 	uint64_t left = job->limit_ns - job->busy_ns;
+	uint32_t done = 1;
 	uint64_t ns;
 	int err;
 
 	dev->running = ctx;
 	guard_set(dev, begin + (left < ctx->timeout_ns ? left : ctx->timeout_ns));
 	pthread_mutex_unlock(&dev->lock);
-	err = dev->engine->ops->run(dev->engine, program, &ctx->cancel);
+	err = dev->engine->ops->run(dev->engine, program, job->runs[job->run].repeat - job->repeat,
+				    &ctx->cancel, &done);
 	unpu_inproc_lock(dev);
 	ns = unpu_inproc_now() - begin;
 	dev->running = NULL;
@@ -230,7 +236,7 @@ static uint64_t run_repeat(struct inproc *dev, struct inproc_ctx *ctx)
 	err = run_verdict(ctx, err);
 	if (err)
 		run_failed(dev, ctx, err);
-	else if (job_advance(job))
+	else if (job_advance(job, done))
 		unpu_inproc_job_end(dev, ctx, 0);
 	else if (job->busy_ns >= job->limit_ns)
 		run_failed(dev, ctx, -ETIME);
@@ -263,7 +269,7 @@ static bool run_some(struct inproc *dev)
 	}
 	ctx->refs++;
 	ctx->turn = ++dev->turns;
-	settle(dev, best, (uint32_t)priority, run_repeat(dev, ctx));
+	settle(dev, best, (uint32_t)priority, run_turn(dev, ctx));
 	unpu_inproc_ctx_put(dev, ctx);
 	return true;
 }

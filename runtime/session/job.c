@@ -103,7 +103,8 @@ bool unpu_session_cancelled(struct unpu_session *s)
  */
 int unpu_session_begin(struct unpu_session *s)
 {
-	__atomic_store_n(stop_word(s), 0, __ATOMIC_SEQ_CST);
+	/* Not a store: emulators of ARM on x86 let the look at the flag pass a release store. */
+	__atomic_exchange_n(stop_word(s), 0, __ATOMIC_SEQ_CST);
 	return unpu_session_cancelled(s) ? -ECANCELED : 0;
 }
 

@@ -134,8 +134,8 @@ static int work(struct fake *fake, const atomic_uint *cancel)
 	return -fake->fail;
 }
 
-static int run(struct unpu_engine *engine, struct unpu_program *program,
-	       const atomic_uint *cancel)
+static int run(struct unpu_engine *engine, struct unpu_program *program, uint32_t repeat,
+	       const atomic_uint *cancel, uint32_t *done)
 {
 	struct fake *fake = to_fake(engine);
 	const struct unpu_copy_const *first = program->dispatches[0].constants;
@@ -143,6 +143,8 @@ static int run(struct unpu_engine *engine, struct unpu_program *program,
 	uint32_t at, i;
 	int err;
 
+	assert_true(repeat > 0);
+	*done = 1;
 	assert_int_equal(atomic_fetch_add(&fake->inside, 1), 0);
 	at = atomic_fetch_add(&fake->runs, 1) % FAKE_DIARY;
 	fake->tags[at] = first->bytes_lo / 4;

@@ -81,6 +81,15 @@ struct program {
 	struct unpu_job_dispatch dispatches[DISPATCHES];
 };
 
+static int run(struct unpu_engine *e, struct program *p, const atomic_uint *cancel)
+{
+	uint32_t done = 0;
+	int err = e->ops->run(e, &p->base, 1, cancel, &done);
+
+	assert_int_equal(done, 1);
+	return err;
+}
+
 static void bo_init(struct unpu_bo *bo, uint64_t size)
 {
 	bo->size = (size + 255) / 256 * 256 + 256;
@@ -319,7 +328,7 @@ static void prompt(struct unpu_engine *e, struct model *m, struct work *w, uint3
 		uint32_t live = PROMPT - first < rows ? PROMPT - first : rows;
 
 		set_rows(w, first, live);
-		assert_int_equal(e->ops->run(e, &p.base, NULL), 0);
+		assert_int_equal(run(e, &p, NULL), 0);
 		memcpy(logits + first * VOCAB, w->logits.ptr, live * VOCAB * sizeof(float));
 	}
 	e->ops->program_release(e, &p.base);
@@ -344,7 +353,7 @@ static void generate(struct unpu_engine *e, struct model *m, struct work *w)
 	for (uint32_t i = 0; i < TOKENS; i++) {
 		/* `sample` leaves the next token's embedding in x. */
 		program_init(e, &p, m, w, 1, i ? SAMPLE : EMBED | SAMPLE);
-		assert_int_equal(e->ops->run(e, &p.base, NULL), 0);
+		assert_int_equal(run(e, &p, NULL), 0);
 		e->ops->program_release(e, &p.base);
 	}
 	assert_int_equal(row->cell, PROMPT + TOKENS);
@@ -426,9 +435,9 @@ static void test_cancel(void **state)
 	work_init(&w);
 	program_init(e, &p, &m, &w, 4, EMBED);
 	set_rows(&w, 0, 4);
-	assert_int_equal(e->ops->run(e, &p.base, &cancel), -ECANCELED);
+	assert_int_equal(run(e, &p, &cancel), -ECANCELED);
 	atomic_store(&cancel, 0);
-	assert_int_equal(e->ops->run(e, &p.base, &cancel), 0);
+	assert_int_equal(run(e, &p, &cancel), 0);
 	e->ops->program_release(e, &p.base);
 	e->ops->program_release(e, &p.base);	/* as after a prepare that failed */
 	e->ops->destroy(e);
@@ -468,12 +477,12 @@ static void test_cancel_anywhere(void **state)
 	set_rows(&w, 0, 4);
 	assert_int_equal(pthread_create(&thread, NULL, cancel_often, &cancel), 0);
 	for (int i = 0; i < 200; i++) {
-		err = e->ops->run(e, &p.base, &cancel);
+		err = run(e, &p, &cancel);
 		assert_true(err == 0 || err == -ECANCELED);
 	}
 	atomic_store(&cancel, 2);
 	pthread_join(thread, NULL);
-	assert_int_equal(e->ops->run(e, &p.base, NULL), 0);
+	assert_int_equal(run(e, &p, NULL), 0);
 	e->ops->program_release(e, &p.base);
 	e->ops->destroy(e);
 	work_finish(&w);
@@ -502,16 +511,16 @@ static void test_stop(void **state)
 	set_rows(&w, 0, 4);
 	x = w.x.ptr;
 	memset(x, 0, 4 * HIDDEN * sizeof(*x));
-	assert_int_equal(e->ops->run(e, &p.base, NULL), 0);
+	assert_int_equal(run(e, &p, NULL), 0);
 	for (uint32_t i = 0; i < 4 * HIDDEN; i++)
 		assert_true(x[i] == 0);
 	atomic_store(&stop, UNPU_STOP_END);
-	assert_int_equal(e->ops->run(e, &p.base, NULL), 0);
+	assert_int_equal(run(e, &p, NULL), 0);
 	assert_true(x[0] != 0);
 	atomic_store(&stop, 0);
 	assert_int_equal(pthread_create(&thread, NULL, cancel_often, &stop), 0);
 	for (int i = 0; i < 200; i++)
-		assert_int_equal(e->ops->run(e, &p.base, NULL), 0);
+		assert_int_equal(run(e, &p, NULL), 0);
 	atomic_store(&stop, 2);
 	pthread_join(thread, NULL);
 	e->ops->program_release(e, &p.base);
@@ -558,7 +567,7 @@ static void test_prepare_while_running(void **state)
 	set_rows(&w, 0, 1);
 	assert_int_equal(pthread_create(&thread, NULL, prepare_more, &c), 0);
 	do
-		assert_int_equal(c.e->ops->run(c.e, &p.base, NULL), 0);
+		assert_int_equal(run(c.e, &p, NULL), 0);
 	while (!atomic_load(&c.done));
 	pthread_join(thread, NULL);
 	c.e->ops->program_release(c.e, &p.base);

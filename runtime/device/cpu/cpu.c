@@ -290,12 +290,15 @@ static void cpu_worker(void *arg, uint32_t worker)
 	}
 }
 
-static int cpu_run(struct unpu_engine *base, struct unpu_program *program,
-		   const atomic_uint *cancel)
+/* One round: nothing is won by more, and the frame looks at other contexts in between. */
+static int cpu_run(struct unpu_engine *base, struct unpu_program *program, uint32_t repeat,
+		   const atomic_uint *cancel, uint32_t *done)
 {
 	struct cpu_engine *e = cpu_engine(base);
 	struct cpu_run *run = &e->run;
 
+	(void)repeat;
+	*done = 1;
 	cpu_scratch_adopt(e);
 	run->engine = e;
 	run->program = program->priv;

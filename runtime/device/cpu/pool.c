@@ -211,7 +211,8 @@ static void pool_arrive(struct unpu_pool *pool, uint32_t count, uint32_t spins,
 	if (serial)
 		serial(arg);
 	atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
-	atomic_store(&pool->generation, gen + 1);
+	/* Not a store: emulators of ARM on x86 let the load below pass a release store. */
+	atomic_exchange(&pool->generation, gen + 1);
 	if (atomic_load(&pool->sleepers))
 		syscall(SYS_futex, &pool->generation, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL,
 			0);
