@@ -114,6 +114,15 @@ static inline void put_words(const uint8_t *const *src, uint32_t panel, uint32_t
 	}
 }
 
+/* Piece 0 of all rows, then piece 1: 16 bytes each. */
+static inline void put_pieces(const uint8_t *const *src, uint32_t panel, uint32_t pieces,
+			      uint8_t *dst)
+{
+	for (uint32_t p = 0; p < pieces; p++)
+		for (uint32_t r = 0; r < panel; r++, dst += 16)
+			memcpy(dst, src[r] + 2 + 16 * p, 16);
+}
+
 /* One block of one panel; the calls differ in constants only, so that each is unrolled. */
 static void put_block(uint32_t layout, const uint8_t *const *src, uint8_t *dst)
 {
@@ -134,6 +143,12 @@ static void put_block(uint32_t layout, const uint8_t *const *src, uint8_t *dst)
 		break;
 	case DRM_UNPU_LAYOUT_Q4_R16_K4U:
 		put_words(src, 16, 4, flip, dst);
+		break;
+	case DRM_UNPU_LAYOUT_Q8_R32:
+		put_pieces(src, 32, 2, dst);
+		break;
+	case DRM_UNPU_LAYOUT_Q4_R32:
+		put_pieces(src, 32, 1, dst);
 		break;
 	default: /* Q4_R8_K4, Q4_R8_K4U */
 		put_words(src, 8, 4, flip, dst);
@@ -182,25 +197,63 @@ static float dequantise(const uint8_t *data, uint32_t type, uint32_t i)
 	}
 }
 
-/* K past k stays as the buffer was created: zero. */
-static void pack_floats(const struct unpu_layout_info *info, const struct unpu_pack_row *rows,
-			uint32_t k, uint8_t *out)
+/* Up to 32 values from i on, as the layout holds them. */
+static void load_floats(const struct unpu_pack_row *row, uint32_t bits, uint32_t i, uint32_t n,
+			uint8_t *out)
 {
-	const uint32_t panel = info->panel;
+	if (bits == 16) {
+		memcpy(out, row->data + 2ull * i, 2ull * n);
+		return;
+	}
+	if (row->type == UNPU_TYPE_F32) {
+		memcpy(out, row->data + 4ull * i, 4ull * n);
+		return;
+	}
+	for (uint32_t j = 0; j < n; j++) {
+		float v = dequantise(row->data, row->type, i + j);
 
-	for (uint32_t r = 0; r < panel; r++) {
-		const uint8_t *src = rows[r].data;
+		memcpy(out + 4 * j, &v, 4);
+	}
+}
 
-		if (!src)
-			continue;
-		for (uint32_t i = 0; i < k; i++) {
-			if (info->bits == 16) {
-				memcpy(out + 2ull * ((uint64_t)i * panel + r), src + 2ull * i, 2);
-			} else {
-				float v = dequantise(src, rows[r].type, i);
+/* One row's share of a block, element after element between those of the other rows. */
+static inline void put_elements(const uint8_t *src, uint32_t size, uint32_t panel, uint32_t r, uint32_t n,
+			 uint8_t *dst)
+{
+	for (uint32_t i = 0; i < n; i++)
+		memcpy(dst + (uint64_t)size * (i * panel + r), src + (uint64_t)size * i, size);
+}
 
-				memcpy(out + 4ull * ((uint64_t)i * panel + r), &v, 4);
-			}
+/* The same, 16 bytes after 16 bytes. */
+static void put_float_pieces(const uint8_t *src, uint32_t size, uint32_t panel, uint32_t r,
+			     uint32_t n, uint8_t *dst)
+{
+	for (uint32_t at = 0; at < n * size; at += 16)
+		memcpy(dst + panel * at + 16 * r, src + at,
+		       n * size - at < 16 ? n * size - at : 16);
+}
+
+/* K past k stays as the buffer was created: zero. */
+static void pack_floats(uint32_t layout, const struct unpu_layout_info *info,
+			const struct unpu_pack_row *rows, uint32_t k, uint8_t *out)
+{
+	const uint32_t panel = info->panel, size = info->bits / 8;
+	const int pieces = layout == DRM_UNPU_LAYOUT_F32_R32 || layout == DRM_UNPU_LAYOUT_F16_R32;
+	uint8_t values[UNPU_PAD * 4];
+
+	for (uint32_t i = 0; i < k; i += UNPU_PAD, out += (uint64_t)UNPU_PAD * panel * size) {
+		uint32_t n = k - i < UNPU_PAD ? k - i : UNPU_PAD;
+
+		for (uint32_t r = 0; r < panel; r++) {
+			if (!rows[r].data)
+				continue;
+			load_floats(&rows[r], info->bits, i, n, values);
+			if (pieces)
+				put_float_pieces(values, size, panel, r, n, out);
+			else if (size == 4)	/* constants, so that each copy is one store */
+				put_elements(values, 4, panel, r, n, out);
+			else
+				put_elements(values, 2, panel, r, n, out);
 		}
 	}
 }
@@ -236,18 +289,20 @@ void unpu_pack_panel(uint32_t layout, const struct unpu_pack_row *rows, uint32_t
 	else if (info->scales)
 		pack_quants(layout, info, rows, k, quants, scales);
 	else
-		pack_floats(info, rows, k, quants);
+		pack_floats(layout, info, rows, k, quants);
 }
 
 int unpu_layout_holds(uint32_t layout, uint32_t type)
 {
 	switch (layout) {
 	case DRM_UNPU_LAYOUT_F32_R16:
+	case DRM_UNPU_LAYOUT_F32_R32:
 		return 1;
 	case DRM_UNPU_LAYOUT_GGUF_F32:
 		return type == UNPU_TYPE_F32;
 	case DRM_UNPU_LAYOUT_GGUF_F16:
 	case DRM_UNPU_LAYOUT_F16_R16:
+	case DRM_UNPU_LAYOUT_F16_R32:
 		return type == UNPU_TYPE_F16;
 	case DRM_UNPU_LAYOUT_GGUF_BF16:
 	case DRM_UNPU_LAYOUT_BF16_R16:
@@ -257,6 +312,7 @@ int unpu_layout_holds(uint32_t layout, uint32_t type)
 	case DRM_UNPU_LAYOUT_Q8_R8_K16:
 	case DRM_UNPU_LAYOUT_Q8_R8_K4:
 	case DRM_UNPU_LAYOUT_Q8_R16_K4U:
+	case DRM_UNPU_LAYOUT_Q8_R32:
 		return type == UNPU_TYPE_Q8_0 || type == UNPU_TYPE_Q4_0;
 	default: /* the Q4 layouts */
 		return type == UNPU_TYPE_Q4_0;

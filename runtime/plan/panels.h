@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define UNPU_PANEL_MAX	16
+#define UNPU_PANEL_MAX	32
 
 /* One row of a matrix in the file's type; data NULL: a row of zeros. */
 struct unpu_pack_row {

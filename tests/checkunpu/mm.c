@@ -150,7 +150,10 @@ static uint32_t place(const struct problem *p, uint32_t r, uint32_t i, int *high
 	case DRM_UNPU_LAYOUT_Q8_R8_K16:
 		return r * 32 + i;
 	case DRM_UNPU_LAYOUT_Q4_R8_K16:
+	case DRM_UNPU_LAYOUT_Q4_R32:
 		return r * 16 + i % 16;
+	case DRM_UNPU_LAYOUT_Q8_R32:
+		return i / 16 * 512 + r * 16 + i % 16;
 	case DRM_UNPU_LAYOUT_Q8_R8_K4:
 	case DRM_UNPU_LAYOUT_Q8_R16_K4U:
 		return (i / 4) * panel * 4 + r * 4 + i % 4;
@@ -162,7 +165,7 @@ static uint32_t place(const struct problem *p, uint32_t r, uint32_t i, int *high
 static int is_unsigned(uint32_t layout)
 {
 	return layout == DRM_UNPU_LAYOUT_Q8_R16_K4U || layout == DRM_UNPU_LAYOUT_Q4_R8_K4U ||
-	       layout == DRM_UNPU_LAYOUT_Q4_R16_K4U;
+	       layout == DRM_UNPU_LAYOUT_Q4_R16_K4U || layout == DRM_UNPU_LAYOUT_Q4_R32;
 }
 
 static void put_quant(const struct problem *p, uint8_t *block, uint32_t r, uint32_t i, int8_t q)
@@ -220,15 +223,21 @@ static void pack_float(struct problem *p, uint32_t r, uint32_t i)
 	float *w = &p->w[r * 32 * p->blocks + i];
 	size_t at = p->info->packed ?
 		    ((size_t)(r / 16) * 32 * p->blocks + i) * 16 + r % 16 : (size_t)r * p->k + i;
+	uint32_t each = 128 / p->info->bits;	/* of a piece of 16 bytes */
 	uint16_t half;
 
+	if (p->info->panel == 32)
+		at = (((size_t)(r / 32) * p->blocks + i / 32) * (32 / each) + i % 32 / each) *
+		     32 * each + r % 32 * each + i % each;
 	switch (p->layout) {
 	case DRM_UNPU_LAYOUT_GGUF_F32:
 	case DRM_UNPU_LAYOUT_F32_R16:
+	case DRM_UNPU_LAYOUT_F32_R32:
 		memcpy(p->quants.data + 4 * at, w, 4);
 		return;
 	case DRM_UNPU_LAYOUT_GGUF_F16:
 	case DRM_UNPU_LAYOUT_F16_R16:
+	case DRM_UNPU_LAYOUT_F16_R32:
 		half = unpu_float_f16(*w);
 		*w = unpu_f16_float(half);
 		break;

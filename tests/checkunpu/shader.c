@@ -417,12 +417,19 @@ static void put_quant(uint32_t layout, uint8_t *quants, uint32_t k, uint32_t r, 
 	case DRM_UNPU_LAYOUT_Q8_R16_K4U:
 		block[(i / 4 * 16 + pr) * 4 + i % 4] = (uint8_t)(q + 128);
 		return;
+	case DRM_UNPU_LAYOUT_Q8_R32:
+		block[i / 16 * 512 + pr * 16 + i % 16] = (uint8_t)q;
+		return;
 	case DRM_UNPU_LAYOUT_GGUF_Q4_0:
 		byte = &quants[((size_t)r * blocks + b) * 18 + 2 + i % 16];
 		q += 8;
 		break;
 	case DRM_UNPU_LAYOUT_Q4_R8_K16:
 		byte = &block[pr * 16 + i % 16];
+		break;
+	case DRM_UNPU_LAYOUT_Q4_R32:
+		byte = &block[pr * 16 + i % 16];
+		q += 8;
 		break;
 	default:
 		byte = &block[(i % 16 / 4 * panel + pr) * 4 + i % 4];
@@ -469,20 +476,25 @@ static void quant_row(uint32_t layout, uint32_t k, uint32_t r, uint8_t *quants, 
 static void float_row(uint32_t layout, uint32_t k, uint32_t r, uint8_t *quants, double *w)
 {
 	const struct unpu_layout_info *info = unpu_layout_info(layout);
-	size_t bytes = info->bits / 8;
+	size_t bytes = info->bits / 8, each = 16 / bytes;
 
 	for (uint32_t i = 0; i < k; i++) {
 		float v = check_uniform(-1, 1);
 		size_t at = info->packed ? ((size_t)(r / 16) * unpu_pad32(k) + i) * 16 + r % 16 :
 					   (size_t)r * k + i;
 
+		if (info->panel == 32)
+			at = (size_t)(r / 32) * unpu_pad32(k) * 32 + i / each * each * 32 +
+			     r % 32 * each + i % each;
 		switch (layout) {
 		case DRM_UNPU_LAYOUT_GGUF_F32:
 		case DRM_UNPU_LAYOUT_F32_R16:
+		case DRM_UNPU_LAYOUT_F32_R32:
 			memcpy(quants + at * bytes, &v, sizeof(v));
 			break;
 		case DRM_UNPU_LAYOUT_GGUF_F16:
 		case DRM_UNPU_LAYOUT_F16_R16:
+		case DRM_UNPU_LAYOUT_F16_R32:
 			put16(quants + at * bytes, unpu_float_f16(v));
 			v = unpu_f16_float(unpu_float_f16(v));
 			break;
@@ -505,7 +517,8 @@ static void put_zeros(uint32_t layout, uint32_t rows, uint32_t k, uint8_t *quant
 
 static void pad_quants(uint32_t layout, uint32_t rows, uint32_t k, uint32_t r, uint8_t *quants)
 {
-	if (layout != DRM_UNPU_LAYOUT_Q4_R8_K4U && layout != DRM_UNPU_LAYOUT_Q4_R16_K4U)
+	if (layout != DRM_UNPU_LAYOUT_Q4_R8_K4U && layout != DRM_UNPU_LAYOUT_Q4_R16_K4U &&
+	    layout != DRM_UNPU_LAYOUT_Q4_R32)
 		return;
 	for (uint32_t i = r < rows ? k : 0; i < unpu_pad32(k); i++)
 		put_quant(layout, quants, k, r, i, 0);

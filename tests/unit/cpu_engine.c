@@ -130,7 +130,8 @@ static void matrix_init(struct matrix *m, uint32_t layout, uint32_t rows, uint32
 
 		if (info->bits == 32)
 			memcpy(p + i, &v, sizeof(v));
-		else if (layout == DRM_UNPU_LAYOUT_GGUF_F16 || layout == DRM_UNPU_LAYOUT_F16_R16)
+		else if (layout == DRM_UNPU_LAYOUT_GGUF_F16 || layout == DRM_UNPU_LAYOUT_F16_R16 ||
+			 layout == DRM_UNPU_LAYOUT_F16_R32)
 			put16(p + i, unpu_float_f16(v));
 		else
 			put16(p + i, (uint16_t)(unpu_float_bits(v) >> 16));

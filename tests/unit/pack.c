@@ -115,11 +115,15 @@ static double panel_value(uint32_t layout, const uint8_t *q, const uint8_t *s, u
 
 	if (!info->scales) {
 		n = i * R + r;
+		if (layout == DRM_UNPU_LAYOUT_F32_R32)
+			n = b * 32 * R + k / 4 * 4 * R + r * 4 + k % 4;
+		if (layout == DRM_UNPU_LAYOUT_F16_R32)
+			n = b * 32 * R + k / 8 * 8 * R + r * 8 + k % 8;
 		if (info->bits == 32) {
 			memcpy(&f, q + 4 * n, 4);
 			return (double)f;
 		}
-		if (layout == DRM_UNPU_LAYOUT_F16_R16)
+		if (info->bits == 16 && layout != DRM_UNPU_LAYOUT_BF16_R16)
 			return half(q + 2 * n);
 		return file_value(UNPU_TYPE_BF16, q, n);
 	}
@@ -136,6 +140,12 @@ static double panel_value(uint32_t layout, const uint8_t *q, const uint8_t *s, u
 	case DRM_UNPU_LAYOUT_Q4_R8_K16:
 		n = block[r * 16 + k % 16] >> (k < 16 ? 0 : 4) & 15;
 		n = (uint32_t)nibble_signed(n);
+		break;
+	case DRM_UNPU_LAYOUT_Q8_R32:
+		n = (uint32_t)(int8_t)block[k / 16 * 16 * R + r * 16 + k % 16];
+		break;
+	case DRM_UNPU_LAYOUT_Q4_R32:
+		n = (block[r * 16 + k % 16] >> (k < 16 ? 0 : 4) & 15u) - 8;
 		break;
 	default:
 		n = block[k % 16 / 4 * 4 * R + r * 4 + k % 4] >> (k < 16 ? 0 : 4) & 15;
@@ -192,7 +202,7 @@ static void packed_is_exact(void **state)
 		check_layout(layout, types, n);
 		checked++;
 	}
-	assert_int_equal(checked, 10);
+	assert_int_equal(checked, 14);
 }
 
 static void gguf_rows_are_copied(void **state)

@@ -99,8 +99,8 @@ static const struct range
 	ffn = { "ffn", { 1, 172, 1 << 18 }, { 0, (1 << 18) + 1, 0x80000000, 0xffffffff } },
 	vocab = { "vocab", { 1, 259, 1 << 20 }, { 0, (1 << 20) + 1, 0x80000000, 0xffffffff } },
 	logit_rows = { "logit_rows", { 1, 7, 256 }, { 0, 257, 0x80000000, 0xffffffff } },
-	float_layout = { "layout", { 0, 5, 14 }, { 15, 16, 0x80000000, 0xffffffff } },
-	a8_layout = { "layout", { 8, 11, 14 }, { 0, 2, 5, 7 } },
+	float_layout = { "layout", { 0, 5, 18 }, { 19, 20, 0x80000000, 0xffffffff } },
+	a8_layout = { "layout", { 8, 11, 18 }, { 0, 2, 5, 16 } },
 	numeric_f32 = { "numeric", { 0, 0, 0 }, { 1, 2, 3, 0xffffffff } },
 	numeric_any = { "numeric", { 0, 1, 1 }, { 2, 3, 4, 0xffffffff } },
 	kv_type = { "kv_type", { 0, 1, 2 }, { 3, 4, 5, 0xffffffff } },
@@ -411,6 +411,10 @@ static void test_layouts(void **state)
 		{ "q4r8-k4", 64 * 32, 64 * 48, 64 * 6, 8, 1, 1, 1 },
 		{ "q4r8-k4u", 64 * 32, 64 * 48, 64 * 6, 8, 1, 1, 1 },
 		{ "q4r16-k4u", 64 * 32, 64 * 48, 64 * 6, 16, 1, 1, 1 },
+		{ "f32r32", 64 * 256, 64 * 384, 0, 32, 0, 1, 0 },
+		{ "f16r32", 64 * 128, 64 * 192, 0, 32, 0, 1, 0 },
+		{ "q8r32", 64 * 64, 64 * 96, 64 * 6, 32, 1, 1, 1 },
+		{ "q4r32", 64 * 32, 64 * 48, 64 * 6, 32, 1, 1, 1 },
 	};
 	uint32_t i;
 

@@ -73,6 +73,27 @@ static void unpack_q4_k4(const uint8_t *p, uint32_t panel, uint8_t flip, struct 
 	}
 }
 
+/* [piece][row of the panel][16 bytes]; nibbles are weight + 8, as in the file. */
+static void unpack_q8_r32(const uint8_t *p, struct a8_block *out)
+{
+	for (uint32_t r = 0; r < ROWS; r++) {
+		memcpy(out->q[r], p + 16 * r, 16);
+		memcpy(out->q[r] + 16, p + 16 * (32 + r), 16);
+	}
+}
+
+static void unpack_q4_r32(const uint8_t *p, struct a8_block *out)
+{
+	for (uint32_t r = 0; r < ROWS; r++) {
+		for (uint32_t i = 0; i < 16; i++) {
+			uint8_t byte = p[16 * r + i];
+
+			out->q[r][i] = (int8_t)((byte & 15) - 8);
+			out->q[r][16 + i] = (int8_t)((byte >> 4) - 8);
+		}
+	}
+}
+
 /* GGUF blocks: f16 scale, then 32 int8, or 16 bytes of nibbles in the order of Q4_R8_K16 + 8. */
 static void unpack_gguf_row(const uint8_t *p, uint32_t layout, uint32_t r, struct a8_block *out)
 {
@@ -121,6 +142,12 @@ static void unpack_packed(const struct unpu_mm_args *a, const struct unpu_layout
 	case DRM_UNPU_LAYOUT_Q8_R16_K4U:
 		unpack_q8_k4(q + 4 * r0, info->panel, 0x80, out);
 		break;
+	case DRM_UNPU_LAYOUT_Q8_R32:
+		unpack_q8_r32(q + 16 * r0, out);
+		break;
+	case DRM_UNPU_LAYOUT_Q4_R32:
+		unpack_q4_r32(q + 16 * r0, out);
+		break;
 	default:
 		unpack_q4_k4(q + 4 * r0, info->panel,
 			     a->layout == DRM_UNPU_LAYOUT_Q4_R8_K4 ? 0x88 : 0, out);
@@ -143,7 +170,8 @@ static float load_float(const uint8_t *p, uint32_t layout)
 {
 	switch (layout) {
 	case DRM_UNPU_LAYOUT_GGUF_F32:
-	case DRM_UNPU_LAYOUT_F32_R16: {
+	case DRM_UNPU_LAYOUT_F32_R16:
+	case DRM_UNPU_LAYOUT_F32_R32: {
 		float f;
 
 		memcpy(&f, p, sizeof(f));
@@ -151,6 +179,7 @@ static float load_float(const uint8_t *p, uint32_t layout)
 	}
 	case DRM_UNPU_LAYOUT_GGUF_F16:
 	case DRM_UNPU_LAYOUT_F16_R16:
+	case DRM_UNPU_LAYOUT_F16_R32:
 		return unpu_f16_float(load16(p));
 	default:
 		return unpu_bf16_float(load16(p));
@@ -176,12 +205,30 @@ static void unpack_float(const struct unpu_mm_args *a, const struct unpu_layout_
 	}
 }
 
+/* [block][piece][row of the panel][16 bytes] */
+static void unpack_float_r32(const struct unpu_mm_args *a, const struct unpu_layout_info *info,
+			     uint32_t row, uint32_t b, struct f32_block *out)
+{
+	uint64_t block = (uint64_t)(row / 32) * (unpu_pad32(a->k) / 32) + b;
+	const uint8_t *p = (const uint8_t *)a->quants + block * 32 * 4 * info->bits;
+	uint32_t size = info->bits / 8, each = 16 / size;
+
+	for (uint32_t r = 0; r < ROWS; r++)
+		for (uint32_t i = 0; i < 32; i++)
+			out->w[r][i] = load_float(p + 16 * (i / each * 32 + row % 32 + r) +
+						  i % each * size, a->layout);
+}
+
 static void unpack_f32(const struct unpu_mm_args *a, uint32_t row, uint32_t b,
 		       struct f32_block *out)
 {
 	const struct unpu_layout_info *info = unpu_layout_info(a->layout);
 	struct a8_block block;
 
+	if (!info->quantised && info->panel == 32) {
+		unpack_float_r32(a, info, row, b, out);
+		return;
+	}
 	if (!info->quantised) {
 		unpack_float(a, info, row, b, out);
 		return;

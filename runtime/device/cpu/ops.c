@@ -14,8 +14,17 @@
 
 #include "runtime/device/cpu/c.h"
 
-/* Worst first, since each goes to the front of the list. */
+/*
+ * Worst first, since each goes to the front of the list. R32 is a GPU's: nothing is packed so for
+ * the cpu, but its twins run what was packed for another device.
+ */
 static const struct drm_unpu_matrix c_matrices[] = {
+	{ DRM_UNPU_LAYOUT_F32_R32, DRM_UNPU_CLASS_F32 },
+	{ DRM_UNPU_LAYOUT_F16_R32, DRM_UNPU_CLASS_F32 },
+	{ DRM_UNPU_LAYOUT_Q8_R32, DRM_UNPU_CLASS_F32 },
+	{ DRM_UNPU_LAYOUT_Q4_R32, DRM_UNPU_CLASS_F32 },
+	{ DRM_UNPU_LAYOUT_Q8_R32, DRM_UNPU_CLASS_A8 },
+	{ DRM_UNPU_LAYOUT_Q4_R32, DRM_UNPU_CLASS_A8 },
 	{ DRM_UNPU_LAYOUT_GGUF_Q4_0, DRM_UNPU_CLASS_F32 },
 	{ DRM_UNPU_LAYOUT_GGUF_Q8_0, DRM_UNPU_CLASS_F32 },
 	{ DRM_UNPU_LAYOUT_GGUF_BF16, DRM_UNPU_CLASS_F32 },

@@ -17,13 +17,30 @@ static uint16_t row_load16(const uint8_t *p)
 static void row_floats(uint32_t layout, const uint8_t *p, size_t stride, uint32_t k, float *out)
 {
 	for (uint32_t i = 0; i < k; i++, p += stride) {
-		if (layout == DRM_UNPU_LAYOUT_GGUF_F32 || layout == DRM_UNPU_LAYOUT_F32_R16)
+		switch (layout) {
+		case DRM_UNPU_LAYOUT_GGUF_F32:
+		case DRM_UNPU_LAYOUT_F32_R16:
+		case DRM_UNPU_LAYOUT_F32_R32:
 			memcpy(&out[i], p, sizeof(*out));
-		else if (layout == DRM_UNPU_LAYOUT_GGUF_F16 || layout == DRM_UNPU_LAYOUT_F16_R16)
+			break;
+		case DRM_UNPU_LAYOUT_GGUF_F16:
+		case DRM_UNPU_LAYOUT_F16_R16:
+		case DRM_UNPU_LAYOUT_F16_R32:
 			out[i] = unpu_f16_float(row_load16(p));
-		else
+			break;
+		default:
 			out[i] = unpu_bf16_float(row_load16(p));
+		}
 	}
+}
+
+/* 16 bytes of the row, then those of the 31 others; p is where the row's first lie. */
+static void row_pieces(uint32_t layout, const uint8_t *p, size_t size, uint32_t k, float *out)
+{
+	uint32_t each = 16 / (uint32_t)size;
+
+	for (uint32_t i = 0; i < k; i += each, p += 32 * 16)
+		row_floats(layout, p, size, k - i < each ? k - i : each, out + i);
 }
 
 /* A block of 32 as int8: where quant k of row r lies is what layouts differ in. */
@@ -34,6 +51,8 @@ static int block_q8(uint32_t layout, const uint8_t *block, uint32_t r, uint32_t 
 		return (int8_t)block[k / 4 * 32 + r * 4 + k % 4];
 	case DRM_UNPU_LAYOUT_Q8_R16_K4U:
 		return block[k / 4 * 64 + r * 4 + k % 4] - 128;
+	case DRM_UNPU_LAYOUT_Q8_R32:
+		return (int8_t)block[k / 16 * 512 + r * 16 + k % 16];
 	default:	/* Q8_R8_K16 and GGUF_Q8_0: a row's 32 in order */
 		return (int8_t)block[r * 32 + k];
 	}
@@ -44,7 +63,8 @@ static int block_q4(uint32_t layout, const uint8_t *block, uint32_t r, uint32_t 
 	uint32_t i = k % 16, panel = layout == DRM_UNPU_LAYOUT_Q4_R16_K4U ? 16 : 8;
 	int nibble;
 
-	if (layout == DRM_UNPU_LAYOUT_Q4_R8_K16 || layout == DRM_UNPU_LAYOUT_GGUF_Q4_0)
+	if (layout == DRM_UNPU_LAYOUT_Q4_R8_K16 || layout == DRM_UNPU_LAYOUT_GGUF_Q4_0 ||
+	    layout == DRM_UNPU_LAYOUT_Q4_R32)
 		nibble = block[r * 16 + i];
 	else
 		nibble = block[(i / 4 * panel + r) * 4 + i % 4];
@@ -100,6 +120,9 @@ void unpu_cpu_weight_row(uint32_t layout, const void *quants, const void *scales
 		row_panel(info, layout, p, scales, k, row, out);
 	} else if (info->quantised) {
 		row_gguf(info, layout, p, k, row, out);
+	} else if (info->packed && info->panel == 32) {
+		p += (size_t)(row / 32) * unpu_pad32(k) * 32 * bytes + row % 32 * 16;
+		row_pieces(layout, p, bytes, k, out);
 	} else if (info->packed) {
 		p += ((size_t)(row / 16) * unpu_pad32(k) * 16 + row % 16) * bytes;
 		row_floats(layout, p, 16 * bytes, k, out);
