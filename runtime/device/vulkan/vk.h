@@ -9,6 +9,8 @@
 #ifndef UNPU_VK_H
 #define UNPU_VK_H
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #define VK_NO_PROTOTYPES
@@ -20,7 +22,7 @@
 
 struct unpu_vk_caps {
 	struct unpu_vulkan_info info;
-	uint32_t api_version;
+	uint32_t api_version;			/* to use: the instance's or the device's */
 	uint32_t queue_family;			/* with compute */
 	uint32_t max_invocations;		/* of a work-group, and of its x */
 	uint32_t max_groups[3];
@@ -36,6 +38,7 @@ struct unpu_vk_caps {
 	bool f16;				/* shaderFloat16 */
 	bool dot, dot_signed, dot_mixed;	/* integer dot product; which kinds are accelerated */
 	bool unified;				/* host-visible memory is as fast as any */
+	bool ext_driver, ext_f16, ext_dot;	/* as extensions: not in the core of api_version */
 };
 
 /* ---- entry points ---------------------------------------------------------------------------- */
@@ -70,7 +73,8 @@ struct unpu_vk_caps {
 struct unpu_vk_instance {
 	void *lib;
 	VkInstance handle;
-	uint32_t api_version;		/* of the loader */
+	uint32_t api_version;		/* of the instance: 1.0 to 1.3 */
+	char why[128];			/* after -ENOENT: what is missing */
 	PFN_vkGetInstanceProcAddr GetInstanceProcAddr;
 	PFN_vkGetPhysicalDeviceProperties2 GetPhysicalDeviceProperties2;	/* optional */
 	PFN_vkGetPhysicalDeviceFeatures2 GetPhysicalDeviceFeatures2;		/* optional */
@@ -80,7 +84,8 @@ struct unpu_vk_instance {
 	VkPhysicalDevice devices[UNPU_VULKAN_MAX_DEVICES];
 };
 
-/* loader.c. One instance per caller; no state outside of it. -ENOENT: no loader or no driver. */
+/* loader.c. One instance per caller; no state outside of it. -ENOENT: no loader or no driver, which
+ * may be well: it stands in vki->why and is the caller's to say. All else is said. */
 int unpu_vk_instance_init(struct unpu_vk_instance *vki, const struct unpu_log *log);
 void unpu_vk_instance_finish(struct unpu_vk_instance *vki);
 
@@ -95,13 +100,14 @@ struct unpu_vk {
 	VkPhysicalDevice physical;
 	VkDevice device;
 	VkQueue queue;
+	pthread_mutex_t queue_lock;		/* held by unpu_vk_queue_submit() alone */
 	struct unpu_vk_fn { UNPU_VK_DEVICE(UNPU_VK_POINTER) } fn;
 	VkPhysicalDeviceMemoryProperties memory;
 	struct unpu_vk_block *blocks;		/* memory.c */
 	struct unpu_vulkan_counters counters;
 	/* The device is gone, or what it still does is unknown: nothing of it is freed, for it may
 	 * yet write there, and its objects are left to the end of the process. */
-	bool lost;
+	atomic_bool lost;
 };
 
 /* 0 for a VkResult that is no error, else -errno and a sentence that names the call: -ENOMEM,
@@ -112,8 +118,12 @@ int unpu_vk_result(struct unpu_vk *vk, const char *call, VkResult result);
 
 /* device.c */
 int unpu_vk_caps_read(const struct unpu_vk_instance *vki, uint32_t index, struct unpu_vk_caps *caps);
+/* -ENODEV: no such device; -ENOTSUP: caps.info.why; both said, as every error. close() takes what
+ * open() left half-built, and zeros. */
 int unpu_vk_open(struct unpu_vk *vk, uint32_t index, const struct unpu_log *log);
 void unpu_vk_close(struct unpu_vk *vk);
+/* The only way to the queue: buffers are zeroed on it while a job runs on another thread. */
+VkResult unpu_vk_queue_submit(struct unpu_vk *vk, const VkSubmitInfo *submit, VkFence fence);
 
 /* ---- memory.c -------------------------------------------------------------------------------- */
 
@@ -197,6 +207,8 @@ enum unpu_vk_fault {
 	UNPU_VK_FAULT_OOM,
 };
 enum unpu_vk_fault unpu_vk_hook_submit(uint64_t n);
+/* Before allocation number n (from 1) of device memory: true when it has to fail. */
+bool unpu_vk_hook_allocate(uint64_t n);
 /* Where a probe calls it, a test may end the process. */
 void unpu_vk_hook_probe(void);
 
