@@ -39,7 +39,7 @@ static int ctx_create(struct inproc *dev, struct inproc_ctx *ctx, uint32_t *id)
 
 	if (dev->ctxs.used >= dev->info.max_contexts)
 		return -ENOSPC;
-	err = unpu_inproc_guard_start(dev);
+	err = unpu_inproc_threads_start(dev);
 	if (!err)
 		err = unpu_table_add(&dev->ctxs, ctx, id);
 	if (!err)
@@ -200,6 +200,7 @@ void unpu_inproc_job_end(struct inproc *dev, struct inproc_ctx *ctx, int error)
 	unpu_fence_put(&job->fence);
 	unpu_inproc_ctx_put(dev, ctx);
 	pthread_cond_broadcast(&dev->changed);
+	pthread_cond_signal(&dev->work);	/* what waited for this job */
 }
 
 void unpu_inproc_ctx_cancel(struct inproc *dev, struct inproc_ctx *ctx, int error, int rest)
@@ -351,6 +352,7 @@ static void submission_commit(struct inproc *dev, struct submission *sub)
 				       sub->syncs[i].point, &job->fence);
 	dev->stats.jobs_submitted++;
 	sub->args->seqno = job->seqno;
+	pthread_cond_signal(&dev->work);
 }
 
 int unpu_inproc_submit(struct unpu_device *base, struct drm_unpu_submit *args)

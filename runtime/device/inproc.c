@@ -175,6 +175,7 @@ static void inproc_destroy(struct inproc *dev)
 	unpu_table_finish(&dev->programs);
 	unpu_table_finish(&dev->syncobjs);
 	dev->engine->ops->destroy(dev->engine);
+	pthread_cond_destroy(&dev->work);
 	pthread_cond_destroy(&dev->guard_kick);
 	pthread_cond_destroy(&dev->changed);
 	pthread_mutex_destroy(&dev->lock);
@@ -190,7 +191,7 @@ static void inproc_close(struct unpu_device *base)
 		return;
 	dev = to_inproc(base);
 	cancel_all(dev);
-	unpu_inproc_guard_stop(dev);
+	unpu_inproc_threads_stop(dev);
 	free_tables(dev);
 	inproc_destroy(dev);
 }
@@ -257,6 +258,8 @@ static void fill_info(struct inproc *dev)
 		.kv_types = 1u << DRM_UNPU_KV_F32 | 1u << DRM_UNPU_KV_F16,
 	};
 	dev->engine->ops->info(dev->engine, info);
+	if (dev->engine->threaded)
+		info->features &= ~DRM_UNPU_FEATURE_WAIT_RUNS;
 	at_most(&info->max_bindings, UNPU_SHADER_MAX_BINDINGS);
 	at_most(&info->max_spec_words, UNPU_SHADER_MAX_SPEC_WORDS);
 	at_most(&info->max_programs, INPROC_MAX_PROGRAMS);
@@ -274,6 +277,7 @@ static int init_locks(struct inproc *dev)
 	pthread_mutex_init(&dev->lock, NULL);
 	pthread_cond_init(&dev->changed, &attr);
 	pthread_cond_init(&dev->guard_kick, &attr);
+	pthread_cond_init(&dev->work, &attr);
 	pthread_condattr_destroy(&attr);
 	return 0;
 }

@@ -7,6 +7,7 @@
 #define UNPU_INPROC_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "runtime/device/device.h"
@@ -51,8 +52,8 @@ struct unpu_program {
 };
 
 /*
- * One call at a time, except that run() may be in progress during any other, on the thread of
- * whoever waits. Optional: bo_alloc with bo_free, shader_check, program_prepare, program_release.
+ * One call at a time, except that run() may be in progress during any other, on another thread:
+ * always the same one when the engine is threaded, else that of whoever waits. Optional: bo_alloc with bo_free, shader_check, program_prepare, program_release.
  */
 struct unpu_engine_ops {
 	/* Limits, features, layouts and name, over the frame's own, which are filled in already. */
@@ -78,6 +79,9 @@ struct unpu_engine_ops {
 
 struct unpu_engine {
 	const struct unpu_engine_ops *ops;
+	/* Jobs run by themselves, on a thread of the frame; else on the one that waits for them.
+	 * Set before unpu_inproc_create(). */
+	bool threaded;
 };
 
 /* Takes the engine over, on error too. */

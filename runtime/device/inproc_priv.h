@@ -82,7 +82,7 @@ struct inproc_ctx {
  * Locks. `lock` guards everything here, tables and syncobjs included, and is never held over a call
  * of the engine. `engine_lock` makes the engine's calls but run() one at a time and is taken with
  * `lock` not held; neither is taken inside the other. run() is called with neither, by the one
- * thread that set `running`. References of buffers and shaders are atomic, those of programs,
+ * thread that set `running`: the runner, or any that waits where there is none. References of buffers and shaders are atomic, those of programs,
  * contexts and jobs change under `lock`.
  */
 struct inproc {
@@ -106,9 +106,12 @@ struct inproc {
 	uint32_t waiters;
 	bool closing;
 
-	/* The guard cancels a run that takes too long; it starts with the first context. */
-	pthread_t guard;
+	/* The guard cancels a run that takes too long, the runner runs a threaded engine's jobs;
+	 * they start with the first context. */
+	pthread_t guard, runner;
 	bool guard_started, guard_stop;
+	bool runner_started, runner_stop;
+	pthread_cond_t work;		/* for the runner: something may be ready */
 	pthread_cond_t guard_kick;
 	uint64_t guard_wakes;		/* when it looks next */
 	uint64_t run_ends;		/* when the run in progress has to be over */
@@ -176,8 +179,9 @@ int unpu_inproc_syncobj_create(struct unpu_device *dev, uint32_t *handle);
 int unpu_inproc_syncobj_destroy(struct unpu_device *dev, uint32_t handle);
 int unpu_inproc_syncobj_wait(struct unpu_device *dev, uint32_t handle, uint64_t point,
 			     uint64_t deadline_ns);
-/* Under `lock`; -ENOMEM. */
-int unpu_inproc_guard_start(struct inproc *dev);
-void unpu_inproc_guard_stop(struct inproc *dev);
+/* Guard and runner. Under `lock`; -ENOMEM. */
+int unpu_inproc_threads_start(struct inproc *dev);
+/* Not under it. */
+void unpu_inproc_threads_stop(struct inproc *dev);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Jobs of in-process devices on their way. There is no scheduler thread: who waits runs what is
- * queued, one repeat of one program at a time, until what it waits for has signalled.
+ * Jobs of in-process devices on their way. Who waits runs what is queued, one repeat of one program
+ * at a time, until what it waits for has signalled; a threaded engine's jobs are run so by a thread
+ * of their own, from when they are submitted.
  */
 #include <errno.h>
 #include <signal.h>
@@ -53,33 +54,6 @@ static void *guard(void *arg)
 	}
 	pthread_mutex_unlock(&dev->lock);
 	return NULL;
-}
-
-int unpu_inproc_guard_start(struct inproc *dev)
-{
-	sigset_t all, old;
-	int err;
-
-	if (dev->guard_started)
-		return 0;
-	/* The process's signals are for the threads of its program. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&dev->guard, NULL, guard, dev);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	dev->guard_started = !err;
-	return err ? -ENOMEM : 0;
-}
-
-void unpu_inproc_guard_stop(struct inproc *dev)
-{
-	if (!dev->guard_started)
-		return;
-	unpu_inproc_lock(dev);
-	dev->guard_stop = true;
-	pthread_cond_signal(&dev->guard_kick);
-	pthread_mutex_unlock(&dev->lock);
-	pthread_join(dev->guard, NULL);
 }
 
 /*
@@ -169,7 +143,8 @@ static bool job_advance(struct inproc_job *job, uint32_t done)
 	return ++job->run == job->num_runs;
 }
 
-static void device_lost(struct inproc *dev)
+/* The job that `culprit` ran ends with err, all others with -ENODEV. */
+static void device_lost(struct inproc *dev, const struct inproc_ctx *culprit, int err)
 {
 	struct inproc_ctx *ctx, *next;
 
@@ -178,7 +153,7 @@ static void device_lost(struct inproc *dev)
 	for (ctx = dev->all_ctxs; ctx; ctx = next) {
 		ctx->refs++;
 		ctx->state = DRM_UNPU_CTX_LOST;
-		unpu_inproc_ctx_cancel(dev, ctx, -ENODEV, -ENODEV);
+		unpu_inproc_ctx_cancel(dev, ctx, ctx == culprit ? err : -ENODEV, -ENODEV);
 		next = ctx->next;
 		unpu_inproc_ctx_put(dev, ctx);
 	}
@@ -186,10 +161,6 @@ static void device_lost(struct inproc *dev)
 
 static void run_failed(struct inproc *dev, struct inproc_ctx *ctx, int err)
 {
-	if (err == -ENODEV) {
-		device_lost(dev);
-		return;
-	}
 	if (err != -ECANCELED)
 		ctx->state = DRM_UNPU_CTX_GUILTY;
 	unpu_inproc_ctx_cancel(dev, ctx, err, -ECANCELED);
@@ -217,15 +188,18 @@ static uint64_t run_turn(struct inproc *dev, struct inproc_ctx *ctx)
 	struct unpu_program *program = &job->runs[job->run].program->base;
 	uint64_t begin = unpu_inproc_now();
 	uint64_t left = job->limit_ns - job->busy_ns;
-	uint32_t done = 1;
+	uint32_t repeat = job->runs[job->run].repeat - job->repeat;
+	uint32_t done = 0;
 	uint64_t ns;
-	int err;
+	int err, verdict;
 
 	dev->running = ctx;
 	guard_set(dev, begin + (left < ctx->timeout_ns ? left : ctx->timeout_ns));
 	pthread_mutex_unlock(&dev->lock);
-	err = dev->engine->ops->run(dev->engine, program, job->runs[job->run].repeat - job->repeat,
-				    &ctx->cancel, &done);
+	err = dev->engine->ops->run(dev->engine, program, repeat, &ctx->cancel, &done);
+	if (!err && (!done || done > repeat))
+		err = unpu_fail(&dev->base.log, -EIO, "%s: %u rounds done where up to %u were due",
+				dev->base.id, done, repeat);
 	unpu_inproc_lock(dev);
 	ns = unpu_inproc_now() - begin;
 	dev->running = NULL;
@@ -233,9 +207,11 @@ static uint64_t run_turn(struct inproc *dev, struct inproc_ctx *ctx)
 	job->busy_ns += ns;
 	ctx->busy_ns += ns;
 	dev->stats.busy_ns += ns;
-	err = run_verdict(ctx, err);
-	if (err)
-		run_failed(dev, ctx, err);
+	verdict = run_verdict(ctx, err);
+	if (err == -ENODEV)
+		device_lost(dev, ctx, verdict);
+	else if (verdict)
+		run_failed(dev, ctx, verdict);
 	else if (job_advance(job, done))
 		unpu_inproc_job_end(dev, ctx, 0);
 	else if (job->busy_ns >= job->limit_ns)
@@ -274,6 +250,66 @@ static bool run_some(struct inproc *dev)
 	return true;
 }
 
+/* ---- threads ------------------------------------------------------------------------------- */
+
+/* Also frees the programs that its jobs were the last to hold. */
+static void *runner(void *arg)
+{
+	struct inproc *dev = arg;
+
+	unpu_inproc_lock(dev);
+	while (!dev->runner_stop) {
+		if (!dev->closing && run_some(dev))
+			continue;
+		if (dev->dead) {
+			unpu_inproc_unlock(dev);
+			unpu_inproc_lock(dev);
+			continue;
+		}
+		pthread_cond_wait(&dev->work, &dev->lock);
+	}
+	unpu_inproc_unlock(dev);
+	return NULL;
+}
+
+static int thread_start(struct inproc *dev, pthread_t *thread, void *(*fn)(void *arg),
+			bool *started)
+{
+	sigset_t all, old;
+
+	if (*started)
+		return 0;
+	/* The process's signals are for the threads of its program. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	*started = !pthread_create(thread, NULL, fn, dev);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return *started ? 0 : -ENOMEM;
+}
+
+int unpu_inproc_threads_start(struct inproc *dev)
+{
+	int err = thread_start(dev, &dev->guard, guard, &dev->guard_started);
+
+	if (!err && dev->engine->threaded)
+		err = thread_start(dev, &dev->runner, runner, &dev->runner_started);
+	return err;
+}
+
+void unpu_inproc_threads_stop(struct inproc *dev)
+{
+	unpu_inproc_lock(dev);
+	dev->guard_stop = true;
+	dev->runner_stop = true;
+	pthread_cond_signal(&dev->guard_kick);
+	pthread_cond_signal(&dev->work);
+	pthread_mutex_unlock(&dev->lock);
+	if (dev->guard_started)
+		pthread_join(dev->guard, NULL);
+	if (dev->runner_started)
+		pthread_join(dev->runner, NULL);
+}
+
 /* ---- waiting ------------------------------------------------------------------------------- */
 
 int unpu_inproc_syncobj_create(struct unpu_device *base, uint32_t *handle)
@@ -307,14 +343,14 @@ int unpu_inproc_syncobj_destroy(struct unpu_device *base, uint32_t handle)
 /*
  * Runs jobs, or sleeps while another thread does, until the wait is over. A job only waits for
  * jobs submitted before it, so the oldest of all can always run: nobody sleeps with none running,
- * and a new job need not wake anybody.
+ * and a new job need wake nobody but the runner.
  */
 static int wait_and_run(struct inproc *dev, const struct unpu_wait *wait, uint64_t deadline_ns)
 {
 	while (!unpu_wait_ready(wait)) {
 		if (deadline_ns != INPROC_NEVER && unpu_inproc_now() >= deadline_ns)
 			return -ETIME;
-		if (!dev->running && !dev->closing && run_some(dev))
+		if (!dev->engine->threaded && !dev->running && !dev->closing && run_some(dev))
 			continue;
 		if (dev->dead) {
 			unpu_inproc_unlock(dev);

@@ -127,7 +127,7 @@ static int work(struct fake *fake, const atomic_uint *cancel)
 
 	while (atomic_load(&fake->hold) || fake_now() - begin < fake->run_ns) {
 		if (!fake->stubborn && atomic_load(cancel))
-			return -ECANCELED;
+			return fake->lost_when_cancelled ? -ENODEV : -ECANCELED;
 		if (atomic_load(&fake->hold) || fake->run_ns > 2000000)
 			nanosleep(&nap, NULL);
 	}
@@ -144,7 +144,7 @@ static int run(struct unpu_engine *engine, struct unpu_program *program, uint32_
 	int err;
 
 	assert_true(repeat > 0);
-	*done = 1;
+	*done = fake->rounds < 2 ? 1 : repeat < fake->rounds ? repeat : fake->rounds;
 	assert_int_equal(atomic_fetch_add(&fake->inside, 1), 0);
 	at = atomic_fetch_add(&fake->runs, 1) % FAKE_DIARY;
 	fake->tags[at] = first->bytes_lo / 4;
@@ -153,6 +153,9 @@ static int run(struct unpu_engine *engine, struct unpu_program *program, uint32_
 		if (program->dispatches[i].kind == UNPU_SHADER_COPY)
 			copy(&program->dispatches[i]);
 	fake->ns[at] = fake_now() - begin;
+	atomic_fetch_add(&fake->done, *done);
+	if (fake->claims)
+		*done = fake->claims == UINT32_MAX ? 0 : fake->claims;
 	if (fake->hook)
 		fake->hook(fake, fake->arg);
 	atomic_fetch_sub(&fake->inside, 1);
@@ -184,27 +187,34 @@ static const struct unpu_engine_ops ops_without_memory = {
 	.destroy = destroy,
 };
 
-static struct unpu_device *open_device(const struct unpu_engine_ops *with, struct fake **fake)
+static struct unpu_device *open_device(const struct unpu_engine_ops *with, bool threaded,
+				       struct fake **fake)
 {
 	struct unpu_device *dev = NULL;
 
 	*fake = calloc(1, sizeof(**fake));
 	assert_non_null(*fake);
 	(*fake)->base.ops = with;
+	(*fake)->base.threaded = threaded;
 	assert_int_equal(unpu_inproc_create(&(*fake)->base, "fake", NULL, &dev), 0);
 	return dev;
 }
 
 struct unpu_device *fake_device(struct fake **fake)
 {
-	return open_device(&ops, fake);
+	return open_device(&ops, false, fake);
+}
+
+struct unpu_device *fake_device_threaded(struct fake **fake)
+{
+	return open_device(&ops, true, fake);
 }
 
 struct unpu_device *fake_device_without_memory(void)
 {
 	struct fake *fake;
 
-	return open_device(&ops_without_memory, &fake);
+	return open_device(&ops_without_memory, false, &fake);
 }
 
 /* ---- shorthands ---------------------------------------------------------------------------- */

@@ -22,19 +22,24 @@ struct fake {
 	uint64_t run_ns;		/* each run takes this long */
 	long release_ns;		/* and each release of a program */
 	bool stubborn;			/* it does not look at cancel */
+	uint32_t rounds;		/* up to so many in one run(); 0: one */
+	uint32_t claims;		/* it says that it did so many, UINT32_MAX: 0; 0: what it did */
+	bool lost_when_cancelled;
 	int fail;			/* errno of each run */
 	atomic_bool hold;		/* a run lasts until this is false */
 	void (*hook)(struct fake *fake, void *arg);	/* at the end of each run */
 	void *arg;
 
 	/* What ran: the tag of each run's program and its nanoseconds. */
-	atomic_uint runs;
+	atomic_uint runs, done;		/* calls of run() and rounds in them */
 	uint32_t tags[FAKE_DIARY];
 	uint64_t ns[FAKE_DIARY];
 };
 
 /* Small limits, so that tests reach them: see fake.c. The device owns the engine. */
 struct unpu_device *fake_device(struct fake **fake);
+/* The same, of which a thread of the frame runs the jobs. */
+struct unpu_device *fake_device_threaded(struct fake **fake);
 /* The same with an engine that has its own memory, and none left. */
 struct unpu_device *fake_device_without_memory(void);
 
