@@ -358,6 +358,7 @@ int unpu_vk_caps_read(const struct unpu_vk_instance *vki, uint32_t index,
 	make_key(&properties, &caps->info);
 	unpu_vk_hook_caps(caps);
 	judge(caps);
+	unpu_vk_hook_range(caps);
 	if (err)
 		snprintf(caps->info.why, sizeof(caps->info.why), "no queue that computes");
 	return 0;
@@ -434,7 +435,7 @@ static void want(const struct unpu_vk_caps *caps, struct wanted *w)
 			w->extensions[w->info.enabledExtensionCount++] =
 				VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME;
 	}
-	if (caps->dot && (caps->dot_signed || caps->dot_mixed)) {
+	if (caps->dot) {
 		chain(&w->info, &w->dot);
 		if (caps->ext_dot)
 			w->extensions[w->info.enabledExtensionCount++] =

@@ -10,6 +10,11 @@ void unpu_vk_hook_caps(struct unpu_vk_caps *caps)
 	(void)caps;
 }
 
+void unpu_vk_hook_range(struct unpu_vk_caps *caps)
+{
+	(void)caps;
+}
+
 enum unpu_vk_fault unpu_vk_hook_submit(uint64_t n)
 {
 	(void)n;

@@ -28,7 +28,8 @@ struct unpu_vk_block {
 	VkDeviceMemory memory;
 	uint64_t size;
 	uint32_t type;
-	uint8_t *ptr;		/* NULL: the host does not see it */
+	bool mapped;
+	uint8_t *ptr;		/* NULL: not mapped */
 	struct piece *pieces;
 };
 
@@ -126,7 +127,7 @@ static void block_destroy(struct unpu_vk *vk, struct unpu_vk_block *block)
 }
 
 /* A block of the usual size or, where that is too much, of what is asked for. */
-static VkResult block_create(struct unpu_vk *vk, uint32_t type, uint64_t size,
+static VkResult block_create(struct unpu_vk *vk, uint32_t type, bool mapped, uint64_t size,
 			     struct unpu_vk_block **created)
 {
 	struct unpu_vk_block *block = calloc(1, sizeof(*block));
@@ -135,6 +136,7 @@ static VkResult block_create(struct unpu_vk *vk, uint32_t type, uint64_t size,
 	if (!block)
 		return VK_ERROR_OUT_OF_HOST_MEMORY;
 	block->type = type;
+	block->mapped = mapped;
 	block->size = block_size(vk, type, size);
 	result = allocate(vk, type, block->size, &block->memory);
 	if (result == VK_ERROR_OUT_OF_DEVICE_MEMORY && block->size > size) {
@@ -143,7 +145,7 @@ static VkResult block_create(struct unpu_vk *vk, uint32_t type, uint64_t size,
 	}
 	if (result < 0)
 		block->memory = VK_NULL_HANDLE;
-	else if ((vk->memory.memoryTypes[type].propertyFlags & HOST) == HOST)
+	else if (mapped)
 		result = vk->fn.MapMemory(vk->device, block->memory, 0, VK_WHOLE_SIZE, 0,
 					  (void **)&block->ptr);
 	if (result < 0) {
@@ -311,15 +313,16 @@ static int too_large(struct unpu_vk *vk, uint64_t size, VkResult result)
 }
 
 /* Room for the piece in a block of this type, in a new one if need be. */
-static VkResult find_room(struct unpu_vk *vk, uint32_t type, uint64_t align, struct piece *piece,
-			  struct unpu_vk_block **block)
+static VkResult find_room(struct unpu_vk *vk, uint32_t type, bool mapped, uint64_t align,
+			  struct piece *piece, struct unpu_vk_block **block)
 {
 	VkResult result;
 
 	for (*block = vk->blocks; *block; *block = (*block)->next)
-		if ((*block)->type == type && block_take(*block, align, piece))
+		if ((*block)->type == type && (*block)->mapped == mapped &&
+		    block_take(*block, align, piece))
 			return VK_SUCCESS;
-	result = block_create(vk, type, piece->size, block);
+	result = block_create(vk, type, mapped, piece->size, block);
 	if (result >= 0)
 		block_take(*block, align, piece);
 	return result;
@@ -327,6 +330,8 @@ static VkResult find_room(struct unpu_vk *vk, uint32_t type, uint64_t align, str
 
 static int place(struct unpu_vk *vk, enum unpu_vk_memory kind, struct unpu_vk_buffer *buffer)
 {
+	/* Where a card's own memory happens to be in reach, writing there is still slow. */
+	bool mapped = kind == UNPU_VK_WINDOW || vk->caps.unified;
 	VkResult result = VK_ERROR_OUT_OF_DEVICE_MEMORY;
 	VkMemoryRequirements needs;
 	struct piece *piece;
@@ -346,7 +351,8 @@ static int place(struct unpu_vk *vk, enum unpu_vk_memory kind, struct unpu_vk_bu
 		type = choose_type(vk, types, kind, needs.size);
 		if (type < 0 || result == VK_ERROR_DEVICE_LOST)
 			break;
-		result = find_room(vk, (uint32_t)type, needs.alignment, piece, &buffer->block);
+		result = find_room(vk, (uint32_t)type, mapped, needs.alignment, piece,
+				   &buffer->block);
 	}
 	if (result < 0) {
 		buffer->block = NULL;

@@ -201,6 +201,8 @@ struct unpu_vk_tuning {
 
 /* Empty in the library; tests/hooks/vulkan.c, linked before it, replaces all of them. */
 void unpu_vk_hook_caps(struct unpu_vk_caps *caps);
+/* After the judgement: max_range may become as small as a test needs it. */
+void unpu_vk_hook_range(struct unpu_vk_caps *caps);
 /* Before submit number n (from 1): what has to go wrong with it. */
 enum unpu_vk_fault {
 	UNPU_VK_FAULT_NONE = 0, UNPU_VK_FAULT_LOST, UNPU_VK_FAULT_HANG, UNPU_VK_FAULT_CORRUPT,
