@@ -205,13 +205,14 @@ makers := $(call bin,$(mk_src))
 fuzzers := $(call bin,$(fuzz_src))
 benches := $(call bin,$(bench_src))
 hooks := $(call obj,$(hook_src))
-probe := $(if $(probe_src),$(O)/unpu-probe)
-hooked := $(if $(hooks),$(O)/tests/hooked/unpu $(probe:$(O)/%=$(O)/tests/hooked/%))
+prober := $(if $(probe_src),$(O)/unpu-probe)
+hooked := $(if $(hooks),$(O)/tests/hooked/unpu $(prober:$(O)/%=$(O)/tests/hooked/%))
 all_src := $(lib_src) $(cmd_src) $(mk_src) $(testlib_src) $(check_src) $(unit_src) $(fuzz_src) \
 	$(bench_src) $(hook_src) $(probe_src)
 
 .PHONY: docs
 .PHONY: fuzz fuzz-targets
+.PHONY: shader-stats
 .PHONY: all tests units run bench install install-strip uninstall clean setup help $(outer) FORCE
 all: $(lib) $(so) $(so_links) $(cmd) $(probe)
 units: $(units)
@@ -400,6 +401,17 @@ docs: all
 		put "tools/packaging/man/unpu-$$name.1" man "$$name"; \
 	done
 
+# What the compilers of boards that need not be there make of the shaders; the compilers are built
+# once, in build/shader-stats.
+stats := $(O)/tools/shader-stats/shader-stats
+$(stats): $(call obj,tools/shader-stats/shader-stats.c shaders/shaders.c shaders/layout.c) \
+		$(spirv:.c=.o)
+	$(call say,LINK,$@)$(link) -lvulkan
+shader-stats: $(stats)
+	@tools/setup stats
+	@tools/shader-stats/compilers build/shader-stats
+	@tools/shader-stats/run build/shader-stats $(stats)
+
 setup:
 	@tools/setup build test cross
 
@@ -412,6 +424,7 @@ help:
 	@echo 'make test        all tests; parts: test-quick test-san test-cross; longer: test-long'
 	@echo 'make fuzz        the fuzz targets of tests/fuzz with libFuzzer (clang)'
 	@echo 'make bench       speed of MODEL=file.gguf; PEER=dir: beside its llama-bench'
+	@echo 'make shader-stats  what the compilers of three boards make of the shaders'
 	@echo 'make install     DESTDIR= PREFIX=/usr/local LIBDIR=PREFIX/lib; without symbols:'
 	@echo '                 install-strip; uninstall takes the same away'
 	@echo 'make docs        manual pages and completion in tools/packaging, from the options'
