@@ -214,7 +214,7 @@ all_src := $(lib_src) $(cmd_src) $(mk_src) $(testlib_src) $(check_src) $(unit_sr
 .PHONY: fuzz fuzz-targets
 .PHONY: shader-stats
 .PHONY: all tests units run bench install install-strip uninstall clean setup help $(outer) FORCE
-all: $(lib) $(so) $(so_links) $(cmd) $(probe)
+all: $(lib) $(so) $(so_links) $(cmd) $(prober)
 units: $(units)
 tests: all $(units) $(check) $(makers) $(fuzzers) $(hooked)
 benches: all $(benches)
@@ -268,7 +268,7 @@ link = $(CC) -pie $(BASE_CFLAGS) $(CFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ \
 $(O)/unpu: $(call obj,$(cmd_src)) $(lib)
 	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIB_EDIT) $(LIBS)
 
-$(probe): $(call obj,$(probe_src)) $(lib)
+$(prober): $(call obj,$(probe_src)) $(lib)
 	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIBS)
 
 # The same programs, with devices that fail or are smaller when the environment says so.
