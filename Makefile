@@ -404,8 +404,10 @@ docs: all
 # What the compilers of boards that need not be there make of the shaders; the compilers are built
 # once, in build/shader-stats.
 stats := $(O)/tools/shader-stats/shader-stats
+-include $(stats).d
 $(stats): $(call obj,tools/shader-stats/shader-stats.c shaders/shaders.c shaders/layout.c) \
 		$(spirv:.c=.o)
+	$(if $(spirv),,$(error make shader-stats wants a build with Vulkan))
 	$(call say,LINK,$@)$(link) -lvulkan
 shader-stats: $(stats)
 	@tools/setup stats
@@ -424,7 +426,7 @@ help:
 	@echo 'make test        all tests; parts: test-quick test-san test-cross; longer: test-long'
 	@echo 'make fuzz        the fuzz targets of tests/fuzz with libFuzzer (clang)'
 	@echo 'make bench       speed of MODEL=file.gguf; PEER=dir: beside its llama-bench'
-	@echo 'make shader-stats  what the compilers of three boards make of the shaders'
+	@echo 'make shader-stats  what the shader compilers of three boards make of shaders/'
 	@echo 'make install     DESTDIR= PREFIX=/usr/local LIBDIR=PREFIX/lib; without symbols:'
 	@echo '                 install-strip; uninstall takes the same away'
 	@echo 'make docs        manual pages and completion in tools/packaging, from the options'
