@@ -1,19 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 #version 450
-// SPDX-License-Identifier: MIT
-// dst[0, bytes) = src[0, bytes). One work-group a unit of 64 KiB.
+/*
+ * dst[0, bytes) = src[0, bytes), a work-group a unit of 64 KiB. Both are bound from their own
+ * beginning, whatever `base` is: more than one binding reaches is several dispatches of the
+ * device's own, each with its share as `bytes`. Four words at a time, what is left one by one.
+ */
 layout(local_size_x_id = 30) in;
-layout(std430, binding = 0) readonly buffer Src { uint src[]; };
-layout(std430, binding = 1) writeonly buffer Dst { uint dst[]; };
-layout(push_constant) uniform Push { uint base; uint limit; uint bytes_lo; uint bytes_hi; };
 
-const uint UNIT = 16384u;	// words of 64 KiB
+layout(std430, binding = 0) readonly buffer Src { uint src[]; };
+layout(std430, binding = 0) readonly buffer Src4 { uvec4 src4[]; };
+layout(std430, binding = 1) writeonly buffer Dst { uint dst[]; };
+layout(std430, binding = 1) writeonly buffer Dst4 { uvec4 dst4[]; };
+
+layout(push_constant) uniform Push {
+	uint base;
+	uint limit;
+	uint bytes_lo;
+	uint bytes_hi;
+} push;
+
+const uint UNIT = 16384u;	/* words of 64 KiB */
 
 void main()
 {
-	uint words = (bytes_lo >> 2) | (bytes_hi << 30);
-	uint begin = (base + gl_WorkGroupID.x) * UNIT;
-	uint end = min(begin + UNIT, words);
+	uint words = push.bytes_lo >> 2 | push.bytes_hi << 30;
+	uint unit = push.base + gl_WorkGroupID.x;
+	uint begin = unit * UNIT, end = min(begin + UNIT, words), whole = end & ~3u;
 
-	for (uint i = begin + gl_LocalInvocationID.x; i < end; i += gl_WorkGroupSize.x)
-		dst[i] = src[i];
+	if (unit >= push.limit)
+		return;
+	for (uint i = begin / 4u + gl_LocalInvocationID.x; i < whole / 4u; i += gl_WorkGroupSize.x)
+		dst4[i] = src4[i];
+	if (whole + gl_LocalInvocationID.x < end)
+		dst[whole + gl_LocalInvocationID.x] = src[whole + gl_LocalInvocationID.x];
 }
