@@ -8,10 +8,15 @@
 #include "runtime/half.h"
 #include "runtime/plan/pack.h"
 #include "runtime/plan/panels.h"
+#include "runtime/plan/stage.h"
 
 /* Source bytes between two rounds of dropping pages: what packing adds to the peak. */
 #define DROP_BYTES	(2u << 20)
 #define MAX_SEGMENTS	3
+/* Through which weights go to memory that cannot be mapped: what it adds to the peak. */
+#define STAGE_BYTES	(8u << 20)
+/* A bank that grows above this ends, where buffers are a device's: few take 128 MiB at once. */
+#define BANK_BYTES	(120u << 20)
 
 /*
  * Which rows of the file make a matrix: tensors one after the other, or, for gate and up, 32 rows
@@ -40,12 +45,25 @@ struct packer {
 	uint64_t bank_bytes[UNPU_MAX_BANKS];
 	uint8_t *bank_ptr[UNPU_MAX_BANKS];
 	uint32_t num_banks;
+	struct unpu_stage *stage;	/* NULL: banks are mapped */
 	float *vectors;		/* the bank of small vectors while it is built */
 	uint64_t vector_bytes;	/* used of it; the first round only counts */
 	uint32_t vector_bank;
 	uint64_t vectors_at;	/* where they begin in it */
 	uint64_t done, total;	/* bytes of matrices */
 };
+
+/* The memory is the process's own, and so is the thread that reads it. */
+static bool in_process(const struct drm_unpu_dev_info *info)
+{
+	return info->features & DRM_UNPU_FEATURE_WAIT_RUNS;
+}
+
+/* Else what a device would have to be told through the window is written in place. */
+static bool is_staged(const struct drm_unpu_dev_info *info)
+{
+	return !(info->features & DRM_UNPU_FEATURE_UNIFIED);
+}
 
 static uint64_t tensor_rows(const struct unpu_tensor *t)
 {
@@ -133,19 +151,25 @@ static uint64_t align_up(uint64_t n, uint64_t align)
 	return (n + align - 1) / align * align;
 }
 
-/* A range in the current bank, or in a new one when that would grow above the device's limit. */
+static uint64_t bank_limit(const struct drm_unpu_dev_info *info)
+{
+	return in_process(info) || info->max_bo_bytes < BANK_BYTES ? info->max_bo_bytes :
+								       BANK_BYTES;
+}
+
+/* A range in the current bank, or in a new one when that would grow above the limit. */
 static int place(struct packer *p, uint64_t bytes, uint32_t *bank, struct unpu_range *range)
 {
 	const struct drm_unpu_dev_info *info = &p->w->info;
 	uint64_t at = align_up(p->bank_bytes[p->num_banks - 1], unpu_part_align(info));
 
-	if (at + bytes > info->max_bo_bytes) {
+	if (at && at + bytes > bank_limit(info)) {
 		if (p->num_banks == UNPU_MAX_BANKS)
 			return -E2BIG;
 		p->num_banks++;
 		at = 0;
 	}
-	if (bytes > info->max_binding_bytes || bytes > info->max_bo_bytes)
+	if (bytes > info->max_bo_bytes)
 		return -E2BIG;
 	*bank = p->num_banks - 1;
 	p->bank_bytes[*bank] = at + bytes;
@@ -168,13 +192,16 @@ static int place_weight(struct packer *p, const struct source *s, struct unpu_we
 	weight->k = s->k;
 	quants = unpu_layout_quant_bytes(weight->layout, s->rows, s->k);
 	scales = unpu_layout_scale_bytes(weight->layout, s->rows, s->k);
-	ret = place(p, align_up(quants, align) + scales, &e->bank, &both);
+	ret = quants > p->w->info.max_binding_bytes ? -E2BIG :
+	      place(p, align_up(quants, align) + scales, &e->bank, &both);
 	if (ret)
 		return unpu_fail(&p->w->log, ret,
 				 "a matrix of %u x %u (%llu MiB) does not fit %s "
 				 "(%llu MiB a buffer)", s->rows, s->k,
 				 (unsigned long long)(quants + scales) >> 20,
-				 p->w->dev->id, (unsigned long long)p->w->info.max_bo_bytes >> 20);
+				 p->w->dev->id, (unsigned long long)
+				 (p->w->info.max_bo_bytes < p->w->info.max_binding_bytes ?
+				  p->w->info.max_bo_bytes : p->w->info.max_binding_bytes) >> 20);
 	weight->quants = (struct unpu_range){ .offset = both.offset, .bytes = quants };
 	weight->scales = (struct unpu_range){ .offset = both.offset + align_up(quants, align),
 					      .bytes = scales };
@@ -417,44 +444,121 @@ static int report(struct packer *p, uint64_t bytes)
 	       -ECANCELED : 0;
 }
 
-static int pack_entry(struct packer *p, const struct entry *e)
+/* How the rows of one matrix are cut and where they are written. */
+struct piece {
+	uint32_t panel;			/* rows */
+	uint64_t quant_step, scale_step;	/* bytes of a panel */
+	uint32_t panels;		/* that are written at once */
+	uint8_t *quants, *scales;
+};
+
+/*
+ * A staged piece goes to a place of its own in the device's buffers, which has to be one where a
+ * binding may begin.
+ */
+static void piece_init(const struct packer *p, const struct unpu_weight *w, struct piece *piece)
 {
-	const struct source *s = &e->source;
-	const struct unpu_weight *w = e->weight;
 	const struct unpu_layout_info *info = unpu_layout_info(w->layout);
-	uint32_t panel = info->panel, rows = info->packed ? unpu_pad32(s->rows) : s->rows;
-	uint64_t quant_step = unpu_panel_bytes(w->layout, s->k);
-	uint64_t scale_step = info->scales ? 2ull * panel * (unpu_pad32(s->k) / UNPU_PAD) : 0;
-	uint8_t *quants = p->bank_ptr[e->bank] + w->quants.offset;
-	uint8_t *scales = p->bank_ptr[e->bank] + w->scales.offset;
-	struct drop_state state;
+	uint32_t align = p->w->info.binding_align, unit = 1;
+	uint64_t fit;
+
+	piece->panel = info->panel;
+	piece->quant_step = unpu_panel_bytes(w->layout, w->k);
+	piece->scale_step = info->scales ? 2ull * info->panel * (unpu_pad32(w->k) / UNPU_PAD) : 0;
+	piece->panels = UINT32_MAX;
+	if (!p->stage)
+		return;
+	while (unit * piece->quant_step % align || unit * piece->scale_step % align)
+		unit *= 2;
+	fit = (STAGE_BYTES - 4 * unpu_part_align(&p->w->info)) /
+	      (piece->quant_step + piece->scale_step) / unit * unit;
+	piece->panels = fit > unit ? (uint32_t)fit : unit;
+}
+
+static uint64_t piece_bytes(const struct piece *piece, uint32_t panels)
+{
+	return panels * (piece->quant_step + piece->scale_step);
+}
+
+/* Where the panels from `first` on are to be written. */
+static int piece_begin(struct packer *p, const struct entry *e, uint32_t first, uint32_t panels,
+		       struct piece *piece)
+{
+	const struct unpu_weight *w = e->weight;
+	struct unpu_range to = { .handle = p->w->banks[e->bank] };
+	uint64_t quants = w->quants.offset + first * piece->quant_step;
+	uint64_t scales = w->scales.offset + first * piece->scale_step;
+	int ret;
+
+	if (!p->stage) {
+		piece->quants = p->bank_ptr[e->bank] + quants;
+		piece->scales = p->bank_ptr[e->bank] + scales;
+		return 0;
+	}
+	ret = unpu_stage_room(p->stage, piece_bytes(piece, panels), 2);
+	if (ret)
+		return ret;
+	to.offset = quants;
+	to.bytes = panels * piece->quant_step;
+	piece->quants = unpu_stage_piece(p->stage, &to);
+	to.offset = scales;
+	to.bytes = panels * piece->scale_step;
+	piece->scales = to.bytes ? unpu_stage_piece(p->stage, &to) : NULL;
+	return 0;
+}
+
+/* Packed rows of one matrix and the pages of the file that are behind it. */
+static int pack_rows(struct packer *p, const struct entry *e, uint32_t row, uint32_t panels,
+		     struct piece *piece, struct drop_state *state)
+{
 	uint64_t fresh = 0;
 	int ret = 0;
 
-	for (uint32_t i = 0; i < s->count; i++)
-		state.done[i] = s->tensor[i]->data;
-	for (uint32_t r = 0; r < rows && !ret; r += panel) {
+	for (uint32_t n = 0; n < panels && !ret; n++, row += piece->panel) {
 		struct unpu_pack_row src[UNPU_PANEL_MAX];
 
-		for (uint32_t i = 0; i < panel; i++)
-			src[i] = source_row(s, r + i);
-		unpu_pack_panel(w->layout, src, s->k, quants, scales);
-		quants += quant_step;
-		scales += scale_step;
-		fresh += quant_step + scale_step;
+		for (uint32_t i = 0; i < piece->panel; i++)
+			src[i] = source_row(&e->source, row + i);
+		unpu_pack_panel(e->weight->layout, src, e->source.k, piece->quants, piece->scales);
+		piece->quants += piece->quant_step;
+		if (piece->scales)
+			piece->scales += piece->scale_step;
+		fresh += piece_bytes(piece, 1);
 		if (fresh >= DROP_BYTES) {
-			drop_rows(p, s, r + panel, &state);
+			drop_rows(p, &e->source, row + piece->panel, state);
 			ret = report(p, fresh);
 			fresh = 0;
 		}
 	}
-	drop_rows(p, s, rows, &state);
 	return ret || !fresh ? ret : report(p, fresh);
+}
+
+static int pack_entry(struct packer *p, const struct entry *e)
+{
+	const struct source *s = &e->source;
+	uint32_t rows = unpu_layout_info(e->weight->layout)->packed ? unpu_pad32(s->rows) : s->rows;
+	struct drop_state state;
+	struct piece piece;
+	uint32_t panels, n;
+	int ret = 0;
+
+	for (uint32_t i = 0; i < s->count; i++)
+		state.done[i] = s->tensor[i]->data;
+	piece_init(p, e->weight, &piece);
+	panels = rows / piece.panel;
+	for (uint32_t at = 0; at < panels && !ret; at += n) {
+		n = panels - at < piece.panels ? panels - at : piece.panels;
+		ret = piece_begin(p, e, at, n, &piece);
+		ret = ret ? ret : pack_rows(p, e, at * piece.panel, n, &piece, &state);
+	}
+	drop_rows(p, s, rows, &state);
+	return ret;
 }
 
 static int create_bank(struct packer *p, uint32_t i)
 {
-	struct drm_unpu_bo_create bo = { .size = p->bank_bytes[i], .flags = DRM_UNPU_BO_MMAP };
+	struct drm_unpu_bo_create bo = { .size = p->bank_bytes[i],
+					 .flags = p->stage ? 0 : DRM_UNPU_BO_MMAP };
 	struct unpu_device *dev = p->w->dev;
 	void *ptr;
 	int ret;
@@ -464,6 +568,8 @@ static int create_bank(struct packer *p, uint32_t i)
 		return ret;
 	p->w->banks[p->w->num_banks++] = bo.handle;
 	p->w->bytes += bo.size;
+	if (p->stage)
+		return 0;
 	ret = dev->ops->bo_map(dev, bo.handle, &ptr);
 	if (ret)
 		return ret;
@@ -580,6 +686,74 @@ static void finish_ranges(struct packer *p)
 		w->embed = w->head;
 }
 
+static int check_heap(const struct packer *p)
+{
+	const struct drm_unpu_dev_info *info = &p->w->info;
+	uint64_t heap = p->stage ? info->heap_device_bytes : info->heap_window_bytes, bytes = 0;
+
+	for (uint32_t i = 0; i < p->num_banks; i++)
+		bytes += p->bank_bytes[i];
+	if (bytes <= heap)
+		return 0;
+	return unpu_fail(&p->w->log, -ENOSPC, "the model's weights (%llu MiB) do not fit %s "
+			 "(%llu MiB)", (unsigned long long)bytes >> 20, p->w->dev->id,
+			 (unsigned long long)heap >> 20);
+}
+
+/* The vectors as they lie in their bank, through the stage. */
+static int stage_vectors(struct packer *p)
+{
+	const uint8_t *from = (const uint8_t *)p->vectors;
+	struct unpu_range to = { .handle = p->w->banks[p->vector_bank], .offset = p->vectors_at };
+	uint64_t left = p->vector_bytes;
+	int ret = 0;
+
+	while (left && !ret) {
+		to.bytes = left < STAGE_BYTES / 2 ? left : STAGE_BYTES / 2;
+		ret = unpu_stage_room(p->stage, to.bytes, 1);
+		if (!ret)
+			memcpy(unpu_stage_piece(p->stage, &to), from, to.bytes);
+		from += to.bytes;
+		to.offset += to.bytes;
+		left -= to.bytes;
+	}
+	return ret;
+}
+
+static int pack_vectors(struct packer *p)
+{
+	uint64_t bytes = p->vector_bytes;
+	int ret;
+
+	if (!p->stage) {
+		p->vectors = (float *)(void *)(p->bank_ptr[p->vector_bank] + p->vectors_at);
+		build_vectors(p);
+		return 0;
+	}
+	p->vectors = calloc(1, bytes);
+	if (!p->vectors)
+		return unpu_fail(&p->w->log, -ENOMEM, "no memory for the model's vectors");
+	build_vectors(p);
+	ret = stage_vectors(p);
+	free(p->vectors);
+	return ret;
+}
+
+static uint64_t stage_bytes(const struct packer *p)
+{
+	uint64_t most = STAGE_BYTES, align = unpu_part_align(&p->w->info);
+
+	for (uint32_t i = 0; i < p->num_entries; i++) {
+		struct piece piece;
+		uint64_t bytes;
+
+		piece_init(p, p->entries[i].weight, &piece);
+		bytes = piece_bytes(&piece, piece.panels) + 4 * align;
+		most = bytes > most ? bytes : most;
+	}
+	return align_up(most, align);
+}
+
 static int pack_all(struct packer *p)
 {
 	int ret;
@@ -587,18 +761,20 @@ static int pack_all(struct packer *p)
 	p->num_banks = 1;
 	ret = place_all(p);
 	ret = ret ? ret : place_vectors(p);
+	ret = ret ? ret : check_heap(p);
 	if (ret)
 		return ret;
+	if (p->stage)
+		ret = unpu_stage_init(p->stage, p->w, stage_bytes(p));
 	for (uint32_t i = 0; i < p->num_banks && !ret; i++)
 		ret = create_bank(p, i);
-	if (ret)
-		return ret;
-	p->vectors = (float *)(void *)(p->bank_ptr[p->vector_bank] + p->vectors_at);
-	build_vectors(p);
+	ret = ret ? ret : pack_vectors(p);
 	for (uint32_t i = 0; i < p->num_entries; i++)
 		p->total += p->entries[i].weight->quants.bytes + p->entries[i].weight->scales.bytes;
 	for (uint32_t i = 0; i < p->num_entries && !ret; i++)
 		ret = pack_entry(p, &p->entries[i]);
+	if (!ret && p->stage)
+		ret = unpu_stage_flush(p->stage);
 	if (!ret)
 		finish_ranges(p);
 	return ret;
@@ -609,6 +785,7 @@ int unpu_weights_create(struct unpu_device *dev, const struct unpu_arch *arch,
 			struct unpu_weights **weights)
 {
 	struct packer p = { .params = params };
+	struct unpu_stage stage = { 0 };
 	struct unpu_weights *w = calloc(1, sizeof(*w));
 	struct drm_unpu_dev_query query = { .type = DRM_UNPU_QUERY_DEV_INFO,
 					    .size = sizeof(w->info) };
@@ -630,8 +807,10 @@ int unpu_weights_create(struct unpu_device *dev, const struct unpu_arch *arch,
 	ret = dev->ops->dev_query(dev, &query);
 	if (ret)
 		goto out;
+	p.stage = is_staged(&w->info) ? &stage : NULL;
 	ret = pack_all(&p);
 	unmap_banks(&p);
+	unpu_stage_finish(&stage);
 out:
 	free(p.entries);
 	if (ret)

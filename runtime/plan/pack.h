@@ -31,7 +31,7 @@ struct unpu_layer_weights {
 	uint32_t qkv_flags, out_flags, ffn_in_flags, ffn_out_flags;	/* UNPU_FLAG_* */
 };
 
-#define UNPU_MAX_BANKS	16
+#define UNPU_MAX_BANKS	64
 
 /*
  * Where buffers' parts begin: what the device asks for, and at least what keeps every panel of 128
