@@ -235,8 +235,8 @@ $(O)/%.o: %.c $(O)/config.mk
 # Shaders: one module each of what tools/spirv lists, in one file of words. All build folders share
 # the compiled ones; where the tree cannot be written to, each compiles its own.
 glsl_src := $(wildcard shaders/*.comp shaders/*.glsl)
-modules = $(if $(shell mkdir -p build/shaders 2>/dev/null && test -w build/shaders && echo 1),build,\
-	$(O))/shaders
+modules = $(shell mkdir -p build/shaders 2>/dev/null && test -w build/shaders && echo build || \
+	echo $(O))/shaders
 $(O)/shaders/spirv.c: tools/spirv $(glsl_src) $(O)/config.mk
 	@mkdir -p $(@D)
 	$(call say,SPIRV,$@)tools/spirv $(modules) $@
@@ -280,6 +280,7 @@ $(hooked): $(hooks) $(lib)
 
 $(check): $(call obj,$(check_src)) $(hooks)
 $(filter $(O)/tests/unit/vulkan_%,$(units)): $(hooks)
+$(O)/tests/unit/vulkan_core: TEST_LDFLAGS += -Wl,--wrap=dlopen,--wrap=dlsym,--wrap=dlclose
 $(units) $(fuzzers) $(makers) $(benches): $(O)/%: $(O)/%.o
 $(O)/tests/unit/conversation: $(O)/tools/unpu/conversation.o
 $(O)/tests/unit/sandbox: $(O)/tools/unpu/sandbox.o

@@ -45,8 +45,8 @@ static uint64_t align_up(uint64_t n, uint64_t align)
 #define CACHED	VK_MEMORY_PROPERTY_HOST_CACHED_BIT
 
 /*
- * How well a type serves, 0: not at all. Bits beyond these (lazy, protected, AMD's uncached) ask for
- * features or other uses.
+ * How well a type serves, 0: not at all. Bits beyond these (lazy, protected, AMD's uncached) need
+ * features or have other uses.
  */
 static unsigned int fitness(const struct unpu_vk *vk, uint32_t type, enum unpu_vk_memory kind)
 {
@@ -199,7 +199,7 @@ static void block_give(struct unpu_vk *vk, struct unpu_vk_block *block, uint64_t
 	block_destroy(vk, block);
 }
 
-/* ---- zeros where the host cannot write -------------------------------------------------------- */
+/* ---- zeros where the host cannot write ------------------------------------------------------- */
 
 struct fill {
 	VkCommandPool pool;

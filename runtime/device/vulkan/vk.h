@@ -36,7 +36,7 @@ struct unpu_vk_caps {
 	uint32_t subgroup_size;			/* 0: below 1.1 */
 	bool subgroup_add;			/* ARITHMETIC in compute */
 	bool f16;				/* shaderFloat16 */
-	bool dot, dot_signed, dot_mixed;	/* integer dot product; which kinds are accelerated */
+	bool dot, dot_signed, dot_mixed;	/* integer dot products; which kinds are fast */
 	bool unified;				/* host-visible memory is as fast as any */
 	bool ext_driver, ext_f16, ext_dot;	/* as extensions: not in the core of api_version */
 };
@@ -117,7 +117,8 @@ int unpu_vk_result(struct unpu_vk *vk, const char *call, VkResult result);
 	unpu_vk_result((__vk), "vk" #__name, (__vk)->fn.__name(__VA_ARGS__))
 
 /* device.c */
-int unpu_vk_caps_read(const struct unpu_vk_instance *vki, uint32_t index, struct unpu_vk_caps *caps);
+int unpu_vk_caps_read(const struct unpu_vk_instance *vki, uint32_t index,
+		      struct unpu_vk_caps *caps);
 /* -ENODEV: no such device; -ENOTSUP: caps.info.why; both said, as every error. close() takes what
  * open() left half-built, and zeros. */
 int unpu_vk_open(struct unpu_vk *vk, uint32_t index, const struct unpu_log *log);
@@ -163,7 +164,7 @@ enum unpu_vk_math {
 	UNPU_VK_MATHS,
 };
 
-/* One module of SPIR-V; the table is made by tools/spirv from shaders/ when the library is built. */
+/* One module of SPIR-V; tools/spirv makes the table from shaders/ when the library is built. */
 struct unpu_vk_module {
 	uint32_t kind;		/* enum unpu_shader_kind */
 	uint32_t math;
@@ -174,12 +175,12 @@ struct unpu_vk_module {
 extern const struct unpu_vk_module unpu_vk_modules[];
 extern const uint32_t unpu_vk_num_modules;
 
-#define UNPU_VK_TOKENS	8	/* of the modules for several rows; shaders/common.glsl says it too */
+#define UNPU_VK_TOKENS	8	/* of the modules for several rows; TOKENS of shaders/ */
 
 /*
  * Specialization constants: constant_id i is word i of the shader's spec (shaders.h), then
  */
-#define UNPU_VK_ID_LOCAL	30	/* local_size_x: a multiple of 32, up to 256 in the baseline */
+#define UNPU_VK_ID_LOCAL	30	/* local_size_x: a multiple of 32, 256 in the baseline */
 /*
  * Push constants, set once when recorded: u32 base, first unit of grid[0] of this vkCmdDispatch
  * (weights in several banks); u32 limit, the first unit that is not its; then up to 6 words: the
