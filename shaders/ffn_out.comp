@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Wdown, bias, x += . One work-group: 32 elements of x of a tile of rows. */
+#version 450
+#extension GL_GOOGLE_include_directive : require
+
+layout(constant_id = 2) const uint HIDDEN = 576u;
+layout(constant_id = 3) const uint FFN = 1536u;
+layout(constant_id = 4) const uint LAYOUT = 18u;
+layout(constant_id = 5) const uint NUMERIC = 0u;
+layout(constant_id = 6) const uint FLAGS = 0u;
+
+#define INPUTS	FFN
+#define PANELS	1
+#define XS	512u
+#include "mm.glsl"
+#define BIAS_AT	0u
+#include "residual.glsl"
+
+vec4 mm_input(uint t, uint row, uint k4)
+{
+	return source[row * (BLOCKS * 8u) + k4];
+}
+
+void main()
+{
+	if (!tile_init())
+		return;
+	residual_add();
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+/* Norm, [Wq; Wk; Wv], bias, q/k norm, rope. One work-group: one head of q, k or v of a tile. */
+#version 450
+#extension GL_GOOGLE_include_directive : require
+
+layout(constant_id = 2) const uint CELLS = 256u;
+layout(constant_id = 3) const uint HIDDEN = 576u;
+layout(constant_id = 4) const uint HEADS = 9u;
+layout(constant_id = 5) const uint KV_HEADS = 3u;
+layout(constant_id = 6) const uint HEAD_DIM = 64u;
+layout(constant_id = 7) const uint LAYOUT = 18u;
+layout(constant_id = 8) const uint NUMERIC = 0u;
+layout(constant_id = 9) const uint KV_TYPE = 1u;
+layout(constant_id = 10) const uint NORM = 0u;
+layout(constant_id = 11) const uint FLAGS = 0u;
+layout(constant_id = 12) const float EPS = 1e-5;
+layout(constant_id = 13) const uint ROPE = 1u;
+layout(constant_id = 14) const uint ROPE_DIMS = 64u;
+layout(constant_id = 15) const uint POSITIONS = 256u;
+
+#define INPUTS	HIDDEN
+#if TOKENS == 1
+#define PANELS	2
+#define XS	512u
+#else
+#define PANELS	1
+#define XS	448u	/* a head of 256 of 8 tokens lies beside it in 16 KiB */
+#endif
+#include "mm.glsl"
+#include "norm.glsl"
+
+layout(std430, binding = 5) readonly buffer Rope { vec2 turns[]; };	/* {cos, sin} */
+layout(std430, binding = 6) writeonly buffer Query { vec2 q[]; };
+layout(std430, binding = 7) writeonly buffer Cache { uint kv[]; };
+
+const uint ROPE_PAIRS = 1u;
+const uint MATRIX_ROWS = (HEADS + 2u * KV_HEADS) * HEAD_DIM;
+const uint HEAD_NORMS = PARAMS_NEXT + ((FLAGS & FLAG_BIAS) != 0u ? (MATRIX_ROWS + 31u) & ~31u : 0u);
+
+shared float ys[TOKENS * 256];		/* of the head */
+shared float squares[TOKENS * 8];
+
+uint head()	/* of q, then of k, then of v */
+{
+	return push.base + gl_WorkGroupID.x;
+}
+
+uint head_first;	/* number of this lane's row in the head; large where it is before it */
+
+void head_put(uint t, float y)
+{
+	ys[t * 256u + head_first] = y;
+}
+
+/* Lanes below 32: their row of this panel, where it is the head's. */
+void head_panel(uint panel, tokens_t y)
+{
+	uint row = panel * 32u + lane();
+
+	head_first = row - head() * HEAD_DIM;
+	if (lane() >= 32u || head_first >= HEAD_DIM)
+		return;
+	if ((FLAGS & FLAG_BIAS) != 0u) {
+		float bias = params[PARAMS_NEXT + row];
+
+#if TOKENS == 8
+		y[0] += bias;
+		y[1] += bias;
+#else
+		y += bias;
+#endif
+	}
+	EACH_TOKEN(head_put, y);
+}
+
+/* All panels with rows of the head; the first and the last may be others' too. */
+void head_rows()
+{
+	uint first = head() * HEAD_DIM / 32u;
+	uint last = (head() * HEAD_DIM + HEAD_DIM - 1u) / 32u;
+	uint bound = push.base * HEAD_DIM / 32u;	/* panel that the planes are bound from */
+
+	for (uint p = first; p <= last; p += uint(PANELS)) {
+#if PANELS == 2
+		uint next = min(p + 1u, last);
+		vec2 y = mm_panels(p - bound, next - bound, p == first);
+
+		head_panel(p, y.x);
+		head_panel(next, y.y);
+#else
+		head_panel(p, mm_panels(p - bound, p - bound, true));
+#endif
+	}
+	barrier();
+}
+
+bool normed()
+{
+	return (FLAGS & FLAG_QK_NORM) != 0u && head() < HEADS + KV_HEADS;
+}
+
+/* Eight sums for each row of the tile. */
+void head_squares()
+{
+	if (!normed())
+		return;
+	for (uint i = lane(); i < tile_rows * 8u; i += gl_WorkGroupSize.x) {
+		precise float sum = 0.0;
+
+		for (uint j = i % 8u; j < HEAD_DIM; j += 8u) {
+			float y = ys[i / 8u * 256u + j];
+
+			sum = fma(y, y, sum);
+		}
+		squares[i] = sum;
+	}
+	barrier();
+}
+
+float head_scale(uint t)
+{
+	precise float sum = 0.0;
+
+	if (!normed())
+		return 1.0;
+	for (uint i = 0u; i < 8u; i++)
+		sum += squares[t * 8u + i];
+	return 1.0 / sqrt(sum / float(HEAD_DIM) + EPS);
+}
+
+/* Element j before the turn. */
+float head_element(uint t, uint j, float scale)
+{
+	float y = ys[t * 256u + j];
+
+	if (normed())
+		y *= scale * params[HEAD_NORMS + (head() < HEADS ? 0u : HEAD_DIM) + j];
+	return y;
+}
+
+/* Element j at last. */
+float head_turned(uint t, uint j, float scale, uint position)
+{
+	uint other = j ^ 1u, i = j / 2u;
+	float y = head_element(t, j, scale), z;
+	vec2 turn;
+
+	if (ROPE == 0u || j >= ROPE_DIMS || head() >= HEADS + KV_HEADS)
+		return y;
+	if (ROPE != ROPE_PAIRS) {
+		other = j < ROPE_DIMS / 2u ? j + ROPE_DIMS / 2u : j - ROPE_DIMS / 2u;
+		i = min(j, other);
+	}
+	z = head_element(t, other, scale);
+	turn = turns[position * (ROPE_DIMS / 2u) + i];
+	return j < other ? y * turn.x - z * turn.y : z * turn.y + y * turn.x;
+}
+
+/* Elements 2w and 2w + 1 of the tile's row t go where they belong. */
+void head_store(uint t, uint w)
+{
+	uint row = tile_first + t, position = 0u, cell, at;
+	float scale = head_scale(t);
+	vec2 y;
+
+	if (ROPE != 0u)
+		position = row_index(row, ROW_POSITION, POSITIONS);
+	y = vec2(head_turned(t, 2u * w, scale, position),
+		 head_turned(t, 2u * w + 1u, scale, position));
+	if (head() < HEADS) {
+		q[(row * HEADS + head()) * (HEAD_DIM / 2u) + w] = y;
+		return;
+	}
+	cell = row_index(row, ROW_CELL, CELLS);
+	at = ((head() - HEADS) * SLOTS + row_index(row, ROW_SLOT, SLOTS)) * CELLS + cell;
+	at = at * (HEAD_DIM / 2u) + w;
+	if (KV_TYPE == KV_F16) {
+		kv[at] = float_f16(y.x) | float_f16(y.y) << 16;
+	} else {
+		kv[2u * at] = floatBitsToUint(y.x);
+		kv[2u * at + 1u] = floatBitsToUint(y.y);
+	}
+}
+
+void main()
+{
+	if (!tile_init())
+		return;
+	norm_init();
+	head_rows();
+	head_squares();
+	for (uint i = lane(); i < tile_rows * (HEAD_DIM / 2u); i += gl_WorkGroupSize.x)
+		head_store(i / (HEAD_DIM / 2u), i % (HEAD_DIM / 2u));
+}
