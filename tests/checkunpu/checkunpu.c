@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/lib/ondevice.h"
+
 #define MAX_PRINTED	3	/* failures of one function */
 #define PATTERN		0xa5	/* as a float: -2.9e-16, no result of a test */
 
@@ -50,7 +52,7 @@ static const struct {
 
 static struct {
 	uint64_t seed;
-	const char *function, *mask;
+	const char *function, *mask, *device, *tuning;
 	int bench, verbose;
 	uint32_t passed, failed, skipped;
 	/* the current function */
@@ -66,7 +68,9 @@ sigjmp_buf check_jump;
 
 static void on_signal(int number)
 {
-	if (!state.armed) {
+	/* A driver's own threads have no place to go back to. */
+	if (!state.armed || gettid() != getpid()) {
+		fprintf(stderr, "FAIL %s: signal %d\n", state.name, number);
 		signal(number, SIG_DFL);
 		raise(number);
 		return;
@@ -100,7 +104,8 @@ int check_begin(const struct check_level *level, int own, const char *format, ..
 	va_start(args, format);
 	vsnprintf(name, sizeof(name), format, args);
 	va_end(args);
-	snprintf(state.name, sizeof(state.name), "%s_%s", name, level->ops->name);
+	snprintf(state.name, sizeof(state.name), "%s_%s", name,
+		 level->device ? ondevice_name(level->device) : level->ops->name);
 	if (state.function && fnmatch(state.function, state.name, 0))
 		return 0;
 	state.failures = 0;
@@ -327,10 +332,49 @@ static void run_levels(uint32_t mask)
 	}
 }
 
+/* Everything with the first tuning of each arithmetic, matrices alone with the others. */
+static void run_tuning(const struct unpu_cpu_ops *ops, const char *tuning, int only_matrices)
+{
+	struct check_level level = { .ops = ops, .only_matrices = only_matrices };
+
+	level.device = ondevice_open(state.device, tuning);
+	if (!level.device) {
+		state.failed++;
+		return;
+	}
+	check_shader(&level);
+	ondevice_close(level.device);
+}
+
+static void run_device(void)
+{
+	char tunings[ONDEVICE_MAX_TUNINGS][ONDEVICE_TUNING];
+	struct unpu_cpu_ops ops;
+	uint32_t count;
+	int ret;
+
+	unpu_cpu_ops_init(&ops, UNPU_CPU_MASK_C);
+	if (state.tuning) {
+		run_tuning(&ops, state.tuning, 0);
+		return;
+	}
+	ret = ondevice_tunings(state.device, tunings, &count);
+	state.skipped += ret > 0;
+	state.failed += ret < 0;
+	for (uint32_t i = 0; i < count; i++) {
+		size_t math = strcspn(tunings[i], "/");
+		int seen = 0;
+
+		for (uint32_t j = 0; j < i; j++)
+			seen |= !strncmp(tunings[i], tunings[j], math + 1);
+		run_tuning(&ops, tunings[i], seen);
+	}
+}
+
 static int usage(const char *self)
 {
-	fprintf(stderr, "usage: %s [--seed=N] [--function=WILDCARD] [--mask=NAME] [--bench] [-v]\n",
-		self);
+	fprintf(stderr, "usage: %s [--seed=N] [--function=WILDCARD] [--mask=NAME] [--bench] [-v]\n"
+		"       [--device=vulkan:N [--tuning=NAME]]\n", self);
 	return 2;
 }
 
@@ -347,6 +391,10 @@ int main(int argc, char **argv)
 			state.function = argv[i] + 11;
 		else if (!strncmp(argv[i], "--mask=", 7))
 			state.mask = argv[i] + 7;
+		else if (!strncmp(argv[i], "--device=", 9))
+			state.device = argv[i] + 9;
+		else if (!strncmp(argv[i], "--tuning=", 9))
+			state.tuning = argv[i] + 9;
 		else if (!strcmp(argv[i], "--bench"))
 			state.bench = 1;
 		else if (!strcmp(argv[i], "-v"))
@@ -360,7 +408,10 @@ int main(int argc, char **argv)
 	}
 	printf("checkunpu: --seed=%llu\n", (unsigned long long)state.seed);
 	catch_signals();
-	run_levels(mask);
+	if (state.device)
+		run_device();
+	else
+		run_levels(mask);
 	printf("%u passed, %u failed, %u skipped\n", state.passed, state.failed, state.skipped);
-	return state.failed || !state.passed;
+	return state.failed || !(state.passed + (state.device ? state.skipped : 0));
 }

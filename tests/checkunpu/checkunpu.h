@@ -14,10 +14,15 @@
 #include "runtime/half.h"
 #include "runtime/device/cpu/ops.h"
 
+struct ondevice;
+
 /* One instruction set: its table, and the table of the one below (NULL for plain C). */
 struct check_level {
 	const struct unpu_cpu_ops *ops;
 	const struct unpu_cpu_ops *below;
+	/* Shaders run here, not on twins; NULL: they do not. Then ops is plain C. */
+	struct ondevice *device;
+	int only_matrices;	/* what the device's tuning has no part in was tried with another */
 };
 
 typedef void check_family_fn(const struct check_level *level);

@@ -7,9 +7,24 @@
 
 /* ---- numbers with a bound --------------------------------------------------------------- */
 
+/*
+ * Vulkan rounds sums and products to either neighbour, so an operation is a whole unit off at most,
+ * twice of what IEEE says; a division 2.5 units, an inverse square root 2, exp 3 + 2 |x|.
+ */
+static struct {
+	double eps;	/* of one operation */
+	int loose;
+	int half;	/* products of the matrix at hand are rounded to f16 */
+} rules = { .eps = CHECK_EPS };
+
+double ball_eps(void)
+{
+	return rules.eps;
+}
+
 static struct ball rounded(double v, double e)
 {
-	return (struct ball){ v, e + (fabs(v) + e) * CHECK_EPS + CHECK_TINY };
+	return (struct ball){ v, e + (fabs(v) + e) * rules.eps + CHECK_TINY };
 }
 
 struct ball ball_of(double v)
@@ -27,6 +42,27 @@ struct ball ball_mul(struct ball a, struct ball b)
 	return rounded(a.v * b.v, fabs(a.v) * b.e + fabs(b.v) * a.e + a.e * b.e);
 }
 
+/*
+ * A weight, an activation and their product are rounded to f16, by 2^-10 each as no rounding mode
+ * is promised; below 2^-14 they may become 0. Activations come scaled to at most 1 by their largest
+ * of 32, weights as they are.
+ */
+static double half_error(const double *w, const struct ball *x, uint32_t n, double size)
+{
+	double tiny = 0;
+
+	for (uint32_t b = 0; b < n; b += 32) {
+		double max = 0, w_max = 0;
+
+		for (uint32_t i = b; i < b + 32 && i < n; i++) {
+			max = fmax(max, fabs(x[i].v) + x[i].e);
+			w_max = fmax(w_max, fabs(w[i]));
+		}
+		tiny += 32 * 0x1p-14 * (max + w_max * max + max * w_max);
+	}
+	return 3.01 * 0x1p-10 * size + tiny;
+}
+
 struct ball ball_dot(const double *w, const struct ball *x, uint32_t n)
 {
 	double v = 0, e = 0, size = 0;
@@ -37,7 +73,10 @@ struct ball ball_dot(const double *w, const struct ball *x, uint32_t n)
 		size += fabs(w[i]) * (fabs(x[i].v) + x[i].e);
 	}
 	/* Each product takes part in at most n sums; a weight may have been rounded once. */
-	return (struct ball){ v, e + (n + 2) * CHECK_EPS * size + CHECK_TINY };
+	e += (n + 2) * rules.eps * size + CHECK_TINY;
+	if (rules.half)
+		e += half_error(w, x, n, size);
+	return (struct ball){ v, e };
 }
 
 struct ball ball_act(uint32_t act, struct ball x)
@@ -55,7 +94,7 @@ struct ball ball_act(uint32_t act, struct ball x)
 		v = x.v > 0 ? x.v : 0;
 	}
 	/* No activation is steeper than 1.13; roundings as in act.c here. */
-	return (struct ball){ v, 1.13 * x.e + fabs(v) * (8 + 14 * fabs(u)) * CHECK_EPS +
+	return (struct ball){ v, 1.13 * x.e + fabs(v) * (8 + 14 * fabs(u)) * rules.eps +
 			      CHECK_TINY };
 }
 
@@ -71,24 +110,24 @@ void ball_norm(uint32_t kind, const struct ball *x, const float *weight, const f
 
 	for (uint32_t i = 0; kind == UNPU_NORM_LAYER && i < n; i++) {
 		mean += x[i].v / n;
-		mean_e += (x[i].e + (n + 1) * CHECK_EPS * fabs(x[i].v)) / n;
+		mean_e += (x[i].e + (n + 1) * rules.eps * fabs(x[i].v)) / n;
 	}
 	for (uint32_t i = 0; i < n; i++) {
-		double v = x[i].v - mean, e = x[i].e + mean_e + fabs(v) * CHECK_EPS;
+		double v = x[i].v - mean, e = x[i].e + mean_e + fabs(v) * rules.eps;
 
 		squares += v * v / n;
 		squares_e += (2 * fabs(v) * e + e * e) / n;
 	}
 	inv = 1 / sqrt(squares + eps);
 	/* sqrt halves the relative error of its operand */
-	inv_e = inv * (((n + 4) * CHECK_EPS * squares + squares_e) / 2 / (squares + eps) +
-		       4 * CHECK_EPS);
+	inv_e = inv * (((n + 4) * rules.eps * squares + squares_e) / 2 / (squares + eps) +
+		       (4 + 8 * rules.loose) * rules.eps);
 	for (uint32_t i = 0; i < unpu_pad32(n); i++) {
 		struct ball d = { 0, 0 };
 
 		if (i < n) {
 			d.v = x[i].v - mean;
-			d.e = x[i].e + mean_e + fabs(d.v) * CHECK_EPS;
+			d.e = x[i].e + mean_e + fabs(d.v) * rules.eps;
 			d = ball_mul(d, (struct ball){ inv, inv_e });
 			d = ball_mul(d, ball_of(weight[i]));
 			if (bias)
@@ -113,9 +152,9 @@ void ball_quantize(uint32_t numeric, struct ball *x, uint32_t k)
 
 			/* How far x / d, computed, may be from s. */
 			e = d > 0 ? (x[i].e + fabs(s) / 127 * max_e) / d +
-				    4 * CHECK_EPS * fabs(s) : 0;
+				    (4 + 3 * rules.loose) * rules.eps * fabs(s) : 0;
 			x[i].v = q * d;
-			x[i].e = fabs(q) * (max_e / 127 + 3 * CHECK_EPS * d);
+			x[i].e = fabs(q) * (max_e / 127 + (3 + rules.loose) * rules.eps * d);
 			if (fabs(fabs(s - q) - 0.5) <= e || e > 0.5)
 				x[i].e += d * ceil(e);
 		}
@@ -124,6 +163,30 @@ void ball_quantize(uint32_t numeric, struct ball *x, uint32_t k)
 
 /* ---- a dispatch ------------------------------------------------------------------------- */
 
+/* Where a shader's layout is among its words; 0: it has none. */
+static const uint8_t layout_word[UNPU_SHADER_COUNT] = {
+	[UNPU_SHADER_EMBED] = offsetof(struct unpu_embed_spec, layout) / 4,
+	[UNPU_SHADER_QKV] = offsetof(struct unpu_qkv_spec, layout) / 4,
+	[UNPU_SHADER_ATTN_OUT] = offsetof(struct unpu_attn_out_spec, layout) / 4,
+	[UNPU_SHADER_FFN_IN] = offsetof(struct unpu_ffn_in_spec, layout) / 4,
+	[UNPU_SHADER_FFN_OUT] = offsetof(struct unpu_ffn_out_spec, layout) / 4,
+	[UNPU_SHADER_HEAD] = offsetof(struct unpu_head_spec, layout) / 4,
+	[UNPU_SHADER_SAMPLE] = offsetof(struct unpu_sample_spec, layout) / 4,
+};
+
+static void set_rules(const struct shader *s)
+{
+	uint32_t word = layout_word[s->kind], layout;
+
+	rules.loose = !!s->device;
+	rules.eps = (1 + rules.loose) * CHECK_EPS;
+	rules.half = 0;
+	if (!s->device || !word || !ondevice_half(s->device))
+		return;
+	layout = ((const uint32_t *)s->spec)[word];
+	rules.half = layout != DRM_UNPU_LAYOUT_F32_R32;
+}
+
 void shader_init(struct shader *s, const struct check_level *level, uint32_t kind,
 		 const void *spec, const void *constants, enum check_side side)
 {
@@ -131,6 +194,7 @@ void shader_init(struct shader *s, const struct check_level *level, uint32_t kin
 
 	memset(s, 0, sizeof(*s));
 	s->ops = level->ops;
+	s->device = level->device;
 	s->kind = kind;
 	s->spec = spec;
 	s->constants = constants;
@@ -140,10 +204,16 @@ void shader_init(struct shader *s, const struct check_level *level, uint32_t kin
 		check_fail("%s: the test's own constants are refused", info->name);
 	for (uint32_t i = 0; i < info->num_bindings; i++)
 		check_buf_init(&s->bufs[i], s->need.bytes[i], side);
+	set_rules(s);
+	if (s->device)
+		s->program = ondevice_program_create(s->device, kind, spec, constants, &s->need);
+	if (s->device && !s->program)
+		check_fail("%s", ondevice_why(s->device));
 }
 
 void shader_finish(struct shader *s)
 {
+	ondevice_program_destroy(s->program);
 	for (uint32_t i = 0; i < unpu_shader_info(s->kind)->num_bindings; i++)
 		check_buf_finish(&s->bufs[i]);
 }
@@ -173,7 +243,7 @@ static void check_intact(const struct shader *s, const struct check_buf *shared,
 		check_buf_intact(&locals[t], "around a thread's scratch");
 }
 
-void shader_run(struct shader *s, uint32_t threads)
+static void run_twin(struct shader *s, uint32_t threads)
 {
 	const struct unpu_shader_info *info = unpu_shader_info(s->kind);
 	const struct unpu_twin *twin = unpu_twin_get(s->kind);
@@ -204,6 +274,28 @@ void shader_run(struct shader *s, uint32_t threads)
 	for (uint32_t t = 0; t < threads; t++)
 		check_buf_finish(&locals[t]);
 	check_buf_finish(&shared);
+}
+
+static void run_device(struct shader *s)
+{
+	void *data[UNPU_SHADER_MAX_BINDINGS];
+	volatile int ret = 0;
+
+	for (uint32_t b = 0; b < UNPU_SHADER_MAX_BINDINGS; b++)
+		data[b] = s->bufs[b].data;
+	CHECK_CALL(ret = ondevice_program_run(s->program, data));
+	if (ret)
+		check_fail("%s", ondevice_why(s->device));
+	if (ret == -2)
+		exit(1);
+}
+
+void shader_run(struct shader *s, uint32_t threads)
+{
+	if (!s->device)
+		run_twin(s, threads);
+	else if (s->program)
+		run_device(s);
 }
 
 struct unpu_state_header *shader_state(const struct shader *s)
@@ -362,6 +454,7 @@ void shader_run_pure(struct shader *s)
 	uint32_t live = shader_state(s)->rows_live;
 	struct copy before, after;
 	struct row_arrays a;
+	int alone;
 
 	copy_take(s, &before);
 	shader_run(s, 1);
@@ -373,12 +466,14 @@ void shader_run_pure(struct shader *s)
 		restore(s, &before);
 		shader_run(s, threads[i]);
 		for (uint32_t b = 0; b < info->num_bindings; b++)
-			copy_compare(s, &after, b, "depends on the number of threads");
+			copy_compare(s, &after, b, s->device ? "differs when run again" :
+				     "depends on the number of threads");
 	}
 	restore(s, &before);
-	for (uint32_t i = 0; i < live; i++)
+	alone = !s->device || ondevice_pure(s->device);
+	for (uint32_t i = 0; alone && i < live; i++)
 		run_alone(s, i, &before, &after);
-	for (uint32_t b = 1; b < info->num_bindings; b++) {
+	for (uint32_t b = 1; alone && b < info->num_bindings; b++) {
 		row_arrays(s, b, &a);
 		if (!a.count)
 			copy_compare(s, &after, b, "depends on the number of rows");
@@ -473,37 +568,38 @@ static void quant_row(uint32_t layout, uint32_t k, uint32_t r, uint8_t *quants, 
 	}
 }
 
-static void float_row(uint32_t layout, uint32_t k, uint32_t r, uint8_t *quants, double *w)
+/* One weight of a float layout; returns it as it is kept. */
+static float put_float(uint32_t layout, uint8_t *quants, uint32_t k, uint32_t r, uint32_t i,
+		       float v)
 {
 	const struct unpu_layout_info *info = unpu_layout_info(layout);
 	size_t bytes = info->bits / 8, each = 16 / bytes;
+	size_t at = info->packed ? ((size_t)(r / 16) * unpu_pad32(k) + i) * 16 + r % 16 :
+				   (size_t)r * k + i;
 
-	for (uint32_t i = 0; i < k; i++) {
-		float v = check_uniform(-1, 1);
-		size_t at = info->packed ? ((size_t)(r / 16) * unpu_pad32(k) + i) * 16 + r % 16 :
-					   (size_t)r * k + i;
-
-		if (info->panel == 32)
-			at = (size_t)(r / 32) * unpu_pad32(k) * 32 + i / each * each * 32 +
-			     r % 32 * each + i % each;
-		switch (layout) {
-		case DRM_UNPU_LAYOUT_GGUF_F32:
-		case DRM_UNPU_LAYOUT_F32_R16:
-		case DRM_UNPU_LAYOUT_F32_R32:
-			memcpy(quants + at * bytes, &v, sizeof(v));
-			break;
-		case DRM_UNPU_LAYOUT_GGUF_F16:
-		case DRM_UNPU_LAYOUT_F16_R16:
-		case DRM_UNPU_LAYOUT_F16_R32:
-			put16(quants + at * bytes, unpu_float_f16(v));
-			v = unpu_f16_float(unpu_float_f16(v));
-			break;
-		default:
-			put16(quants + at * bytes, (uint16_t)(unpu_float_bits(v) >> 16));
-			v = unpu_bf16_float((uint16_t)(unpu_float_bits(v) >> 16));
-		}
-		w[i] = v;
+	if (info->panel == 32)
+		at = (size_t)(r / 32) * unpu_pad32(k) * 32 + i / each * each * 32 + r % 32 * each +
+		     i % each;
+	switch (layout) {
+	case DRM_UNPU_LAYOUT_GGUF_F32:
+	case DRM_UNPU_LAYOUT_F32_R16:
+	case DRM_UNPU_LAYOUT_F32_R32:
+		memcpy(quants + at * bytes, &v, sizeof(v));
+		return v;
+	case DRM_UNPU_LAYOUT_GGUF_F16:
+	case DRM_UNPU_LAYOUT_F16_R16:
+	case DRM_UNPU_LAYOUT_F16_R32:
+		put16(quants + at * bytes, unpu_float_f16(v));
+		return unpu_f16_float(unpu_float_f16(v));
 	}
+	put16(quants + at * bytes, (uint16_t)(unpu_float_bits(v) >> 16));
+	return unpu_bf16_float((uint16_t)(unpu_float_bits(v) >> 16));
+}
+
+static void float_row(uint32_t layout, uint32_t k, uint32_t r, uint8_t *quants, double *w)
+{
+	for (uint32_t i = 0; i < k; i++)
+		w[i] = (double)put_float(layout, quants, k, r, i, check_uniform(-1, 1));
 }
 
 /* Offset-binary zero, in what padding remains. */
@@ -548,13 +644,66 @@ double *shader_weights(uint32_t layout, uint32_t rows, uint32_t k, uint32_t ffn,
 	return w;
 }
 
+double *shader_weights_exact(uint32_t layout, uint32_t rows, uint32_t k, uint32_t limit,
+			     uint8_t *quants, uint8_t *scales)
+{
+	double *w = calloc((size_t)rows * unpu_pad32(k), sizeof(*w));
+	uint32_t blocks = unpu_pad32(k) / 32;
+
+	put_zeros(layout, rows, k, quants);
+	memset(scales, 0, unpu_layout_scale_bytes(layout, rows, k));
+	for (uint32_t r = 0; r < (unpu_layout_info(layout)->packed ? unpu_pad32(rows) : rows); r++)
+		pad_quants(layout, rows, k, r, quants);
+	for (uint32_t n = 0; n < rows * blocks; n++) {
+		uint32_t r = n / blocks, b = n % blocks;
+		float d = check_below(2) ? 0x1p-3f : 0x1p-4f;
+
+		if (unpu_layout_info(layout)->quantised)
+			put_scale(layout, quants, scales, k, r, b, unpu_float_f16(d));
+		for (uint32_t i = b * 32; i < b * 32 + 32 && i < k; i++) {
+			int q = (int)check_below(2 * limit + 1) - (int)limit;
+
+			w[(size_t)r * blocks * 32 + i] = (double)((float)q * d);
+			if (!unpu_layout_info(layout)->quantised) {
+				put_float(layout, quants, k, r, i, (float)q * d);
+				continue;
+			}
+			put_quant(layout, quants, k, r, i, q);
+		}
+	}
+	return w;
+}
+
+uint32_t shader_row_count(const struct check_level *level, int n)
+{
+	if (!level->device)
+		return 1 + check_below(6);
+	/* One, more than a tile of a device, and others. */
+	return n == 0 ? 1 : n == 1 ? 9 + check_below(9) : 2 + check_below(7);
+}
+
+uint32_t shader_width(const struct check_level *level, int n, uint32_t most)
+{
+	static const uint32_t some[] = { 32, 64, 96, 160 };
+
+	if (!level->device || n > 1)
+		return 8 + check_below(most - 8);
+	return n == 0 ? 576 : some[check_below(4)];
+}
+
+int shader_has_kv(const struct check_level *level, uint32_t kv_type)
+{
+	return !level->device || ondevice_kv(level->device, kv_type);
+}
+
 void shader_each_matrix(const struct check_level *level,
 			void (*check)(const struct check_level *level, uint32_t layout,
 				      uint32_t numeric))
 {
 	for (uint32_t layout = 0; layout < DRM_UNPU_LAYOUT_COUNT; layout++)
 		for (uint32_t numeric = 0; numeric < 2; numeric++)
-			if (level->ops->mm[layout][numeric])
+			if (level->device ? ondevice_matrix(level->device, layout, numeric) :
+			    level->ops->mm[layout][numeric] != NULL)
 				check(level, layout, numeric);
 }
 
@@ -563,7 +712,7 @@ void check_shader(const struct check_level *level)
 	static check_family_fn *const all[] = {
 		check_shader_qkv, check_shader_attn, check_shader_attn_out, check_shader_ffn_in,
 		check_shader_ffn_out, check_shader_head, check_shader_embed, check_shader_copy,
-		check_shader_state,
+		check_shader_state, check_shader_exact,
 	};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)

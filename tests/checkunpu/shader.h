@@ -8,10 +8,11 @@
 
 #include "runtime/device/cpu/twin.h"
 #include "tests/checkunpu/checkunpu.h"
+#include "tests/lib/ondevice.h"
 
 check_family_fn check_shader_qkv, check_shader_attn, check_shader_attn_out, check_shader_ffn_in,
 	check_shader_ffn_out, check_shader_head, check_shader_embed, check_shader_copy,
-	check_shader_state;
+	check_shader_state, check_shader_exact;
 
 /* ---- numbers with a bound --------------------------------------------------------------- */
 
@@ -20,6 +21,8 @@ struct ball {
 	double v, e;
 };
 
+/* Of one operation: CHECK_EPS, or what Vulkan promises. */
+double ball_eps(void);
 struct ball ball_of(double v);
 struct ball ball_add(struct ball a, struct ball b);
 struct ball ball_mul(struct ball a, struct ball b);
@@ -37,6 +40,8 @@ void ball_quantize(uint32_t numeric, struct ball *x, uint32_t k);
 
 struct shader {
 	const struct unpu_cpu_ops *ops;
+	struct ondevice *device;		/* NULL: the twin */
+	struct ondevice_program *program;
 	uint32_t kind;
 	const void *spec, *constants;
 	uint32_t threads;
@@ -49,7 +54,8 @@ struct shader {
 void shader_init(struct shader *s, const struct check_level *level, uint32_t kind,
 		 const void *spec, const void *constants, enum check_side side);
 void shader_finish(struct shader *s);
-/* As the engine runs it, but thread after thread. Then no guard, scratch or input has changed. */
+/* As the engine runs it, but thread after thread; on a device as it likes. Then no guard, scratch
+ * or input has changed. */
 void shader_run(struct shader *s, uint32_t threads);
 
 static inline float *shader_floats(const struct shader *s, uint32_t binding)
@@ -71,8 +77,9 @@ void shader_random_rows(float *x, uint32_t rows, uint32_t n);
 void shader_compare(const char *what, uint32_t row, uint32_t at, float got, struct ball want);
 
 /*
- * Runs the dispatch with one thread, then again with several and with its rows one after the other:
- * all bindings hold the same bits each time, and those that are not written what they held before.
+ * Runs the dispatch with one thread, then again with several and with its rows one after the other
+ * (on a device where rows are pure): all bindings hold the same bits each time, and those that are
+ * not written what they held before.
  */
 void shader_run_pure(struct shader *s);
 
@@ -83,7 +90,18 @@ void shader_run_pure(struct shader *s);
 double *shader_weights(uint32_t layout, uint32_t rows, uint32_t k, uint32_t ffn, uint8_t *quants,
 		       uint8_t *scales);
 
-/* Each layout with each class it has in this table, called in turn. */
+/* Weights q * 2^-3 or q * 2^-4 (one of them for 32 of a row) with |q| <= limit. */
+double *shader_weights_exact(uint32_t layout, uint32_t rows, uint32_t k, uint32_t limit,
+			     uint8_t *quants, uint8_t *scales);
+
+/* Rows and K of case n: on a device some that its tiles and splits of K are met by. */
+uint32_t shader_row_count(const struct check_level *level, int n);
+uint32_t shader_width(const struct check_level *level, int n, uint32_t most);
+
+/* Whether a KV cache may be of this type. */
+int shader_has_kv(const struct check_level *level, uint32_t kv_type);
+
+/* Each layout with each class it has in this table or on this device, called in turn. */
 void shader_each_matrix(const struct check_level *level,
 			void (*check)(const struct check_level *level, uint32_t layout,
 				      uint32_t numeric));

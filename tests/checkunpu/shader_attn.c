@@ -80,13 +80,14 @@ static void compare_chunk(const struct shader *sh, uint32_t i, uint32_t h, uint3
 			size += fabs(q[e] * k);
 			k_size += fabs(k);
 		}
-		score_e = fmax(score_e, (d + 4) * CHECK_EPS * size + step * k_size);
+		score_e = fmax(score_e, (d + 4) * ball_eps() * size + step * k_size);
 		max = fmax(max, score[j]);
 	}
 	/* exp's argument is off by two scores' errors; then exp itself and the sum. */
-	rel = 2.1 * score_e + (64 + 8) * CHECK_EPS;
+	rel = 2.1 * score_e + (64 + 8) * ball_eps();
 	for (uint32_t j = 0; j < n; j++) {
-		rel = fmax(rel, 2.1 * score_e + (64 + 8 + (max - score[j])) * CHECK_EPS);
+		rel = fmax(rel, 2.1 * score_e + (64 + 8 + 2 * (max - score[j])) *
+					      ball_eps());
 		weight[j] = exp(score[j] - max);
 		sum += weight[j];
 	}
@@ -129,24 +130,29 @@ static void fill_cache(const struct shader *sh)
 
 static void check_attn_chunks(const struct check_level *level, uint32_t kv_type, const char *name)
 {
-	static const uint32_t dims[] = { 8, 16, 24, 64, 128 };
+	static const uint32_t dims[] = { 8, 16, 24, 64, 128, 256 };
+	static const uint32_t edges[] = { 0, 1, 31, 32, 63, 64, 127, 191 };
 
-	if (!check_begin(level, 1, "shader_attn_%s", name))
+	if (!check_begin(level, shader_has_kv(level, kv_type), "shader_attn_%s", name))
 		return;
-	for (int n = 0; n < 6 && check_going_on(); n++) {
+	for (int n = 0; n < 7 && check_going_on(); n++) {
 		struct unpu_attn_spec s = {
-			.rows = 1 + check_below(5), .slots = 1 + check_below(3),
-			.cells = 64 * (1 + check_below(3)), .kv_heads = 1 + check_below(3),
-			.head_dim = dims[check_below(5)], .kv_type = kv_type, .scale = 0.125f,
+			.rows = n ? 1 + check_below(5) : 8, .slots = 1 + check_below(3),
+			.cells = 64 * (n ? 1 + check_below(3) : 3),
+			.kv_heads = 1 + check_below(3), .head_dim = dims[n < 6 ? n : 3],
+			.kv_type = kv_type, .scale = 0.125f,
 		};
 		struct unpu_attn_const c = { .chunks = s.cells / 64 };
 		struct shader sh;
 
-		s.heads = s.kv_heads * (1 + check_below(4));
+		s.heads = n == 6 ? 16 : s.kv_heads * (1 + check_below(8));
+		s.kv_heads = n == 6 ? 2 : s.kv_heads;
 		shader_init(&sh, level, UNPU_SHADER_ATTN, &s, &c, n & 1);
 		fill_cache(&sh);
 		shader_random(shader_floats(&sh, UNPU_ATTN_Q), s.rows * s.heads * s.head_dim);
 		shader_rows_init(&sh, s.rows, s.cells, 0);
+		for (uint32_t i = 0; !n && i < 8; i++)
+			shader_rows(&sh)[i].cell = edges[i];
 		shader_run_pure(&sh);
 		for (uint32_t i = 0; i < s.rows; i++)
 			for (uint32_t h = 0; h < s.heads; h++)
@@ -159,6 +165,8 @@ static void check_attn_chunks(const struct check_level *level, uint32_t kv_type,
 
 void check_shader_attn(const struct check_level *level)
 {
+	if (level->only_matrices)
+		return;
 	check_attn_chunks(level, DRM_UNPU_KV_F32, "f32");
 	check_attn_chunks(level, DRM_UNPU_KV_F16, "f16");
 	check_attn_chunks(level, DRM_UNPU_KV_INT8, "int8");
@@ -186,7 +194,8 @@ static void merge(const struct shader *sh, uint32_t i, struct ball *y)
 			sum += e * ms[at * 2 + 1];
 			out += e * o[at * d + n % d];
 			size += e * fabs(o[at * d + n % d]);
-			rel = fmax(rel, (2 * live + 16 + (max - ms[at * 2])) * CHECK_EPS);
+			rel = fmax(rel, (2 * live + 16 + 2 * (max - ms[at * 2])) *
+					ball_eps());
 		}
 		y[n] = (struct ball){ out / sum, 2 * rel * size / sum + 1e-30 };
 	}
@@ -237,7 +246,8 @@ static void check_matrix(const struct check_level *level, uint32_t layout, uint3
 		return;
 	for (int n = 0; n < 4 && check_going_on(); n++) {
 		struct unpu_attn_out_spec s = {
-			.rows = 1 + check_below(4), .slots = 2, .cells = n < 3 ? 128 : 4096,
+			.rows = shader_row_count(level, n), .slots = 2,
+			.cells = n < 3 ? 128 : 4096,
 			.hidden = 8 + check_below(150), .heads = 1 + check_below(5),
 			.head_dim = info->quantised && !info->packed ? 32 : 8 + 8 * check_below(4),
 			.layout = layout, .numeric = numeric,

@@ -4,13 +4,15 @@
 
 #include "tests/checkunpu/shader.h"
 
+#define MAX_K	1536u
+
 /* Odd widths, so that padding is met; a row of quantised GGUF blocks has none. */
-static uint32_t width(uint32_t layout, uint32_t most)
+static uint32_t width(const struct check_level *level, int n, uint32_t layout, uint32_t most)
 {
 	const struct unpu_layout_info *info = unpu_layout_info(layout);
-	uint32_t n = 8 + check_below(most - 8);
+	uint32_t k = shader_width(level, n, most);
 
-	return info->quantised && !info->packed ? unpu_pad32(n) : n;
+	return info->quantised && !info->packed ? unpu_pad32(k) : k;
 }
 
 /* ---- ffn_in ------------------------------------------------------------------------------- */
@@ -23,7 +25,7 @@ static void compare_in(const struct shader *sh, const double *w, uint32_t i)
 	const float *norm = shader_floats(sh, UNPU_FFN_IN_PARAMS), *bias = norm + k;
 	const float *norm_bias = NULL;
 	const float *h = shader_floats(sh, UNPU_FFN_IN_H) + (size_t)i * unpu_pad32(s->ffn);
-	struct ball in[256];
+	struct ball in[MAX_K];
 
 	if (s->flags & UNPU_FLAG_NORM_BIAS) {
 		norm_bias = bias;
@@ -58,8 +60,8 @@ static void check_in_matrix(const struct check_level *level, uint32_t layout, ui
 		return;
 	for (int n = 0; n < 4 && check_going_on(); n++) {
 		struct unpu_ffn_in_spec s = {
-			.rows = 1 + check_below(6), .slots = 1,
-			.hidden = width(layout, 200), .ffn = 1 + check_below(400),
+			.rows = shader_row_count(level, n), .slots = 1,
+			.hidden = width(level, n, layout, 200), .ffn = 1 + check_below(400),
 			.layout = layout, .numeric = numeric, .norm = check_below(2),
 			.act = check_below(3), .eps = 1e-6f,
 			.flags = check_below(4) | (n & 1 ? UNPU_FLAG_GATED : 0),
@@ -98,7 +100,7 @@ static void compare_out(const struct shader *sh, const double *w, const float *b
 	uint32_t k = unpu_pad32(s->ffn), hidden = unpu_pad32(s->hidden);
 	const float *h = shader_floats(sh, UNPU_FFN_OUT_H) + (size_t)i * k;
 	const float *bias = shader_floats(sh, UNPU_FFN_OUT_PARAMS);
-	struct ball in[512];
+	struct ball in[MAX_K];
 
 	for (uint32_t j = 0; j < k; j++)
 		in[j] = ball_of(h[j]);
@@ -123,9 +125,9 @@ static void check_out_matrix(const struct check_level *level, uint32_t layout, u
 		return;
 	for (int n = 0; n < 4 && check_going_on(); n++) {
 		struct unpu_ffn_out_spec s = {
-			.rows = 1 + check_below(6), .slots = 1, .hidden = 8 + check_below(200),
-			.ffn = width(layout, 400), .layout = layout, .numeric = numeric,
-			.flags = n & 2 ? UNPU_FLAG_BIAS : 0,
+			.rows = shader_row_count(level, n), .slots = 1,
+			.hidden = 8 + check_below(200), .ffn = width(level, n, layout, 400),
+			.layout = layout, .numeric = numeric, .flags = n & 2 ? UNPU_FLAG_BIAS : 0,
 		};
 		struct shader sh;
 		float *x, *before;

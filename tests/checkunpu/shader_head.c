@@ -5,6 +5,8 @@
 
 #include "tests/checkunpu/shader.h"
 
+#define MAX_K	1536u
+
 /* ---- head --------------------------------------------------------------------------------- */
 
 static void compare_logits(const struct shader *sh, const double *w, uint32_t i)
@@ -14,7 +16,7 @@ static void compare_logits(const struct shader *sh, const double *w, uint32_t i)
 	const float *x = shader_floats(sh, UNPU_HEAD_X) + (size_t)i * k;
 	const float *norm = shader_floats(sh, UNPU_HEAD_PARAMS), *bias = norm + k;
 	const float *norm_bias = NULL;
-	struct ball in[256];
+	struct ball in[MAX_K];
 
 	if (s->flags & UNPU_FLAG_NORM_BIAS) {
 		norm_bias = bias;
@@ -68,7 +70,8 @@ static void check_matrix(const struct check_level *level, uint32_t layout, uint3
 		return;
 	for (int n = 0; n < 4 && check_going_on(); n++) {
 		struct unpu_head_spec s = {
-			.rows = 1 + check_below(6), .slots = 1, .hidden = 8 + check_below(200),
+			.rows = shader_row_count(level, n), .slots = 1,
+			.hidden = shader_width(level, n, 208),
 			.vocab = 1 + check_below(600), .layout = layout, .numeric = numeric,
 			.norm = check_below(2), .flags = check_below(4), .eps = 1e-5f,
 		};
@@ -118,6 +121,8 @@ static void check_table(const struct check_level *level, uint32_t layout)
 {
 	const struct unpu_layout_info *info = unpu_layout_info(layout);
 
+	if (level->device && !ondevice_matrix(level->device, layout, DRM_UNPU_CLASS_F32))
+		return;
 	if (!check_begin(level, 1, "shader_embed_%s", info->name))
 		return;
 	for (int n = 0; n < 4 && check_going_on(); n++) {
@@ -165,7 +170,8 @@ static void check_table(const struct check_level *level, uint32_t layout)
 
 void check_shader_embed(const struct check_level *level)
 {
-	for (uint32_t layout = 0; layout < DRM_UNPU_LAYOUT_COUNT; layout++)
+	for (uint32_t layout = 0; !level->only_matrices && layout < DRM_UNPU_LAYOUT_COUNT;
+	     layout++)
 		check_table(level, layout);
 }
 
@@ -175,7 +181,7 @@ void check_shader_copy(const struct check_level *level)
 {
 	static const uint32_t sizes[] = { 4, 65532, 65536, 65540, 7 * 65536 + 12 };
 
-	if (!check_begin(level, 1, "shader_copy"))
+	if (!check_begin(level, !level->only_matrices, "shader_copy"))
 		return;
 	for (uint32_t n = 0; n < 5; n++) {
 		struct unpu_copy_const c = { .bytes_lo = sizes[n] };

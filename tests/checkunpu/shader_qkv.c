@@ -6,24 +6,29 @@
 #include "tests/checkunpu/shader.h"
 
 #define SLOTS	3u
-#define MAX_DIM	96u
+#define MAX_DIM	256u
+#define MAX_K	1536u
 
 static uint32_t pick(const uint32_t *list, uint32_t n)
 {
 	return list[check_below(n)];
 }
 
-static void make_spec(struct unpu_qkv_spec *s, uint32_t layout, uint32_t numeric)
+static void make_spec(struct unpu_qkv_spec *s, const struct check_level *level, uint32_t layout,
+		      uint32_t numeric, int n)
 {
-	static const uint32_t dims[] = { 8, 16, 24, 40, 64, 96 }, kv[] = { 1, 2, 3 };
+	static const uint32_t dims[] = { 8, 16, 24, 40, 64, 96, 128, 256 }, kv[] = { 1, 2, 3 };
 	const struct unpu_layout_info *info = unpu_layout_info(layout);
 
 	*s = (struct unpu_qkv_spec){
-		.rows = 1 + check_below(6), .slots = SLOTS, .cells = 64 * (1 + check_below(2)),
-		.hidden = 8 + check_below(200), .kv_heads = pick(kv, 3), .head_dim = pick(dims, 6),
+		.rows = shader_row_count(level, n), .slots = SLOTS,
+		.cells = 64 * (1 + check_below(2)), .hidden = shader_width(level, n, 208),
+		.kv_heads = pick(kv, 3), .head_dim = pick(dims, 8),
 		.layout = layout, .numeric = numeric, .kv_type = check_below(3),
 		.norm = check_below(2), .eps = 1e-5f, .rope = check_below(3),
 	};
+	while (!shader_has_kv(level, s->kv_type))
+		s->kv_type = check_below(3);
 	if (info->quantised && !info->packed)
 		s->hidden = unpu_pad32(s->hidden);
 	s->heads = s->kv_heads * (1 + check_below(3));
@@ -130,7 +135,7 @@ static void compare_row(const struct shader *sh, const double *w, uint32_t i)
 	const struct unpu_qkv_spec *s = sh->spec;
 	uint32_t k = unpu_pad32(s->hidden), d = s->head_dim;
 	const float *x = shader_floats(sh, UNPU_QKV_X) + (size_t)i * k;
-	struct ball in[256], y[MAX_DIM], normed[MAX_DIM];
+	struct ball in[MAX_K], y[MAX_DIM], normed[MAX_DIM];
 	struct params p;
 
 	split_params(s, shader_floats(sh, UNPU_QKV_PARAMS), &p);
@@ -189,7 +194,7 @@ static void check_matrix(const struct check_level *level, uint32_t layout, uint3
 	for (int n = 0; n < 4 && check_going_on(); n++) {
 		double *w;
 
-		make_spec(&s, layout, numeric);
+		make_spec(&s, level, layout, numeric, n);
 		shader_init(&sh, level, UNPU_SHADER_QKV, &s, NULL, n & 1);
 		w = shader_weights(layout, unpu_qkv_rows(&s), s.hidden, 0,
 				   sh.bufs[UNPU_QKV_QUANTS].data, sh.bufs[UNPU_QKV_SCALES].data);

@@ -15,16 +15,18 @@
 #define HIDDEN		40u
 #define VOCAB		70u
 #define POSITIONS	50u
+
+/* set_layout() puts in what the device at hand has. */
 #define LAYOUT		DRM_UNPU_LAYOUT_F32_R16
 
-static const struct unpu_embed_spec embed = { ROWS, SLOTS, VOCAB, HIDDEN, LAYOUT, POSITIONS };
-static const struct unpu_qkv_spec qkv = {
+static struct unpu_embed_spec embed = { ROWS, SLOTS, VOCAB, HIDDEN, LAYOUT, POSITIONS };
+static struct unpu_qkv_spec qkv = {
 	.rows = ROWS, .slots = SLOTS, .cells = CELLS, .hidden = HIDDEN, .heads = 4, .kv_heads = 2,
 	.head_dim = 8, .layout = LAYOUT, .kv_type = DRM_UNPU_KV_F16, .eps = 1e-5f,
 	.rope = UNPU_ROPE_HALVES, .rope_dims = 8, .positions = POSITIONS,
 };
 static const struct unpu_attn_spec attn = { ROWS, SLOTS, CELLS, 4, 2, 8, DRM_UNPU_KV_F16, 1.0f };
-static const struct unpu_qkv_spec qkv_int8 = {
+static struct unpu_qkv_spec qkv_int8 = {
 	.rows = ROWS, .slots = SLOTS, .cells = CELLS, .hidden = HIDDEN, .heads = 4, .kv_heads = 2,
 	.head_dim = 40, .layout = LAYOUT, .kv_type = DRM_UNPU_KV_INT8, .eps = 1e-5f,
 	.rope = UNPU_ROPE_HALVES, .rope_dims = 8, .positions = POSITIONS,
@@ -33,22 +35,30 @@ static const struct unpu_attn_spec attn_int8 = {
 	ROWS, SLOTS, CELLS, 4, 2, 40, DRM_UNPU_KV_INT8, 1.0f
 };
 static const struct unpu_attn_const attn_const = { CELLS / 64 };
-static const struct unpu_attn_out_spec attn_out = {
+static struct unpu_attn_out_spec attn_out = {
 	ROWS, SLOTS, CELLS, HIDDEN, 4, 8, LAYOUT, DRM_UNPU_CLASS_F32, 0
 };
-static const struct unpu_ffn_in_spec ffn_in = {
+static struct unpu_ffn_in_spec ffn_in = {
 	.rows = ROWS, .slots = SLOTS, .hidden = HIDDEN, .ffn = 33, .layout = LAYOUT, .eps = 1e-5f,
 };
-static const struct unpu_ffn_out_spec ffn_out = {
+static struct unpu_ffn_out_spec ffn_out = {
 	.rows = ROWS, .slots = SLOTS, .hidden = HIDDEN, .ffn = 33, .layout = LAYOUT,
 };
-static const struct unpu_head_spec head = {
+static struct unpu_head_spec head = {
 	.rows = ROWS, .slots = SLOTS, .hidden = HIDDEN, .vocab = VOCAB, .layout = LAYOUT,
 	.eps = 1e-5f, .logit_rows = ROWS,
 };
-static const struct unpu_sample_spec sample = {
+static struct unpu_sample_spec sample = {
 	ROWS, SLOTS, CELLS, VOCAB, HIDDEN, ROWS, LAYOUT, POSITIONS
 };
+
+static void set_layout(const struct check_level *level)
+{
+	uint32_t layout = level->device ? DRM_UNPU_LAYOUT_F32_R32 : LAYOUT;
+
+	embed.layout = qkv.layout = qkv_int8.layout = attn_out.layout = layout;
+	ffn_in.layout = ffn_out.layout = head.layout = sample.layout = layout;
+}
 
 enum word { TOKEN = 0, POSITION, CELL, SLOT, FLAGS, OUT, LIVE, WORDS };
 
@@ -136,9 +146,12 @@ static void check_word(struct shader *sh, const struct victim *v, enum word word
 
 static void check_victim(const struct check_level *level, const struct victim *v)
 {
-	if (!check_begin(level, 1, "shader_state_%s", v->name))
+	int int8 = v->spec == &qkv_int8 || v->spec == &attn_int8;
+
+	if (!check_begin(level, !int8 || shader_has_kv(level, DRM_UNPU_KV_INT8),
+			 "shader_state_%s", v->name))
 		return;
-	for (int side = 0; side < 2; side++) {
+	for (int side = 0; side < (level->device ? 1 : 2); side++) {
 		struct shader sh;
 
 		shader_init(&sh, level, v->kind, v->spec, v->constants, side);
@@ -217,6 +230,9 @@ static void check_sample_inputs(const struct check_level *level)
 
 void check_shader_state(const struct check_level *level)
 {
+	if (level->only_matrices)
+		return;
+	set_layout(level);
 	for (size_t i = 0; i < sizeof(victims) / sizeof(victims[0]); i++)
 		check_victim(level, &victims[i]);
 	check_bucket(level);
