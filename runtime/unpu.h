@@ -63,15 +63,29 @@ typedef int unpu_progress_fn(void *arg, uint64_t done, uint64_t total);
 
 /* ---- devices ---------------------------------------------------------------------------- */
 
+/* A later version may have more fields behind these. */
 struct unpu_device_info {
-	char id[16];		/* "cpu" */
+	char id[16];		/* "cpu", "vulkan:0"; "vulkan": why[] says why GPUs are not known */
 	char name[64];		/* "cpu avx512vnni, 2 threads" */
 	int usable;		/* 0: why[] says why not */
 	char why[128];
+	char driver[64];	/* and its version; "" for the cpu */
+	char verdict[128];	/* of a GPU: how it compares with the cpu, or why "auto" passes it by */
+	int preferred;		/* "auto" takes it rather than the cpu, for a model of 135M in Q8_0 */
 };
 
-/* Calls fn once a device of this machine, in the order of preference. -errno of fn ends it. */
+/*
+ * Calls fn once a device of this machine, in the order of preference. -errno of fn ends it. A GPU
+ * that was never tried is tried now, which takes seconds: its driver is loaded by the program
+ * unpu-probe, never by this process.
+ */
 UNPU_API int unpu_devices(int (*fn)(void *arg, const struct unpu_device_info *info), void *arg);
+
+/*
+ * Forget what was found out of GPUs, and that one of them did not come back from its first use: all
+ * of them are tried again when they are next asked for. fn may be NULL.
+ */
+UNPU_API void unpu_devices_forget(unpu_log_fn *fn, void *arg);
 
 /* ---- model ------------------------------------------------------------------------------ */
 
@@ -91,7 +105,7 @@ struct unpu_model_params {
 	size_t size;		/* sizeof(struct unpu_model_params) */
 	uint32_t flags;		/* UNPU_MODEL_* */
 	uint32_t threads;	/* 0: as many as there are usable processors, up to 8 */
-	const char *device;	/* "auto" or NULL, "cpu" */
+	const char *device;	/* "auto" or NULL, "cpu", "vulkan:0", ... */
 	unpu_log_fn *log;	/* kept for the life of the model and its sessions; may be NULL */
 	void *log_arg;
 	unpu_progress_fn *progress;	/* of the load, in bytes of weights; may be NULL */
@@ -360,9 +374,10 @@ struct unpu_session_info {
 	uint64_t generated_tokens, generate_ns;
 	uint64_t dispatches;	/* of one generated token */
 	enum unpu_kv kv;
+	const char *device;	/* where it runs now; lives as long as the model */
 };
 #define UNPU_SESSION_INFO_INIT \
-	{ sizeof(struct unpu_session_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, UNPU_KV_DEFAULT }
+	{ sizeof(struct unpu_session_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, UNPU_KV_DEFAULT, NULL }
 UNPU_API int unpu_session_info(const struct unpu_session *session, struct unpu_session_info *info);
 
 /* ---- sessions on disk ------------------------------------------------------------------- */

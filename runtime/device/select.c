@@ -4,56 +4,152 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/device/choose.h"
 #include "runtime/device/device.h"
+#include "runtime/device/first_use.h"
 
-/* A family of devices, in the order of preference of "auto". */
-struct family {
-	const char *name;	/* of ids: "cpu", or "name:N" */
-	int (*open)(const struct unpu_device_params *params, struct unpu_device **dev);
-};
+#if UNPU_VULKAN
+#include "runtime/device/vulkan/vulkan.h"
 
-static const struct family families[] = {
-	{ "cpu", unpu_cpu_device_open },
-};
+#define KNOWN	"auto, cpu, vulkan:N"
 
-#define NUM_FAMILIES	(sizeof(families) / sizeof(families[0]))
-
-static const char *known_devices(char *text, size_t size)
+static int is_vulkan(const char *id, uint32_t *index)
 {
-	size_t used = 0;
-	size_t i;
+	const char *digits = id + 7;
 
-	text[0] = '\0';
-	for (i = 0; i < NUM_FAMILIES && used < size; i++)
-		used += (size_t)snprintf(text + used, size - used, "%s%s", i ? ", " : "",
-					 families[i].name);
-	return text;
+	if (strncmp(id, "vulkan:", 7) || digits[0] < '0' || digits[0] > '9')
+		return 0;
+	*index = (uint32_t)(digits[0] - '0');
+	if (digits[1] >= '0' && digits[1] <= '9' && digits[0] != '0') {
+		*index = *index * 10 + (uint32_t)(digits[1] - '0');
+		digits++;
+	}
+	return !digits[1];
 }
+
+/* The best tuning that a trial with this shape, or else with the typical one, has found. */
+static const char *known_tuning(const struct unpu_device_params *params, const char *id,
+				const char *key, struct unpu_verdict *verdict)
+{
+	char words[UNPU_VERDICT_SHAPE];
+
+	if (params->tuning)
+		return params->tuning;
+	if (!params->shape)
+		return NULL;
+	unpu_verdict_shape(params->shape, words);
+	if (unpu_verdict_get(&params->log, id, key, words, verdict) || !verdict->tuning[0])
+		return NULL;
+	return verdict->tuning;
+}
+
+static int open_known(uint32_t index, const struct unpu_device_params *params,
+		      struct unpu_first_use *use, struct unpu_device **dev)
+{
+	struct unpu_device_params with = *params;
+	struct unpu_verdict verdict;
+	struct unpu_vulkan_info info;
+	int err = unpu_vulkan_describe(index, &params->log, &info);
+
+	if (!err && info.why[0])
+		err = unpu_fail(&params->log, -ENOTSUP, "%s cannot be used: %s", use->id,
+				info.why);
+	err = err ? err : unpu_first_use_key(use, &params->log, info.key);
+	if (err)
+		return err;
+	with.tuning = known_tuning(params, use->id, info.key, &verdict);
+	err = unpu_vulkan_device_open(index, &with, dev);
+	if (!err && unpu_first_use_watch(use, info.key, *dev)) {
+		(*dev)->ops->close(*dev);
+		*dev = NULL;
+		err = unpu_fail(&params->log, -ENOMEM, "no memory for %s", use->id);
+	}
+	return err;
+}
+
+static int open_vulkan(const char *id, uint32_t index, const struct unpu_device_params *params,
+		       struct unpu_device **dev)
+{
+	struct unpu_first_use use;
+	int err = unpu_first_use_begin(&use, &params->log, id);
+
+	if (err)
+		return err;
+	err = open_known(index, params, &use, dev);
+	if (err)
+		unpu_first_use_end(&use);
+	return err;
+}
+
+/* A device that was the best and does not open is no reason to stop. */
+static int open_auto(const struct unpu_device_params *params, struct unpu_device **dev)
+{
+	uint32_t index;
+	char id[16];
+
+	unpu_choose(params, id);
+	if (is_vulkan(id, &index)) {
+		if (!open_vulkan(id, index, params, dev))
+			return 0;
+		unpu_log(&params->log, UNPU_LOG_WARN, "%s does not open; the cpu takes its place",
+			 id);
+	}
+	return unpu_cpu_device_open(params, dev);
+}
+
+#else
+
+#define KNOWN	"auto, cpu"
+
+static int is_vulkan(const char *id, uint32_t *index)
+{
+	(void)id;
+	(void)index;
+	return 0;
+}
+
+static int open_vulkan(const char *id, uint32_t index, const struct unpu_device_params *params,
+		       struct unpu_device **dev)
+{
+	(void)id;
+	(void)index;
+	(void)params;
+	(void)dev;
+	return -ENODEV;
+}
+
+static int open_auto(const struct unpu_device_params *params, struct unpu_device **dev)
+{
+	return unpu_cpu_device_open(params, dev);
+}
+
+#endif
 
 /* "name:N" of a family that is known to the interface, but not to this build. */
 static int is_absent_family(const char *id)
 {
-	return !strncmp(id, "vulkan:", 7) || !strncmp(id, "accel:", 6);
+	return (!UNPU_VULKAN && !strncmp(id, "vulkan:", 7)) || !strncmp(id, "accel:", 6);
 }
 
 int unpu_device_open(const char *id, const struct unpu_device_params *params,
 		     struct unpu_device **dev)
 {
-	char known[64];
-	size_t i;
+	uint32_t index;
 
 	if (!id || !strcmp(id, "auto"))
-		return families[0].open(params, dev);
-	for (i = 0; i < NUM_FAMILIES; i++)
-		if (!strcmp(id, families[i].name))
-			return families[i].open(params, dev);
-	known_devices(known, sizeof(known));
+		return open_auto(params, dev);
+	if (!strcmp(id, "cpu"))
+		return unpu_cpu_device_open(params, dev);
+	if (is_vulkan(id, &index))
+		return open_vulkan(id, index, params, dev);
 	return unpu_fail(&params->log, -ENODEV, is_absent_family(id) ?
-			 "device \"%s\" is not in this build, which has: auto, %s" :
-			 "no device is called \"%s\"; there are: auto, %s", id, known);
+			 "device \"%s\" is not in this build, which has: " KNOWN :
+			 "no device is called \"%s\"; there are: " KNOWN, id);
 }
 
 /* ---- enumeration --------------------------------------------------------------------------- */
+
+typedef int device_fn(void *arg, const struct unpu_device_info *info);
 
 /* Keeps the first sentence: what went wrong before what that led to. */
 static void keep_why(void *arg, enum unpu_log_level level, const char *text)
@@ -80,35 +176,94 @@ static int ask_name(struct unpu_device *dev, struct unpu_device_info *info)
 	return err;
 }
 
-static void describe(const struct family *family, struct unpu_device_info *info)
+static int tell_cpu(device_fn *fn, void *arg)
 {
-	const struct unpu_device_params params = { .log = { .fn = keep_why, .arg = info } };
+	struct unpu_device_info info = { .id = "cpu" };
+	const struct unpu_device_params params = { .log = { .fn = keep_why, .arg = &info } };
 	struct unpu_device *dev;
-	int err;
+	int err = unpu_cpu_device_open(&params, &dev);
 
-	*info = (struct unpu_device_info){ 0 };
-	snprintf(info->id, sizeof(info->id), "%s", family->name);
-	err = family->open(&params, &dev);
 	if (!err) {
-		err = ask_name(dev, info);
+		err = ask_name(dev, &info);
 		dev->ops->close(dev);
 	}
-	info->usable = !err;
-	if (err && !info->why[0])
-		snprintf(info->why, sizeof(info->why), "%s", strerror(-err));
+	info.usable = !err;
+	if (err && !info.why[0])
+		snprintf(info.why, sizeof(info.why), "%s", strerror(-err));
+	return fn(arg, &info);
+}
+
+#if UNPU_VULKAN
+
+/* What there is to say of a device that can be used, and why auto takes it or does not. */
+static void describe(struct unpu_device_info *info, const struct unpu_probe_device *device,
+		     const struct unpu_verdict *verdict)
+{
+	snprintf(info->name, sizeof(info->name), "%s", device->name);
+	snprintf(info->driver, sizeof(info->driver), "%s", device->driver);
+	info->usable = !device->why[0] && unpu_marker_look(info->id) != -EBUSY;
+	if (!info->usable)
+		snprintf(info->why, sizeof(info->why), "%s", verdict->why);
+	else if (verdict->use)
+		snprintf(info->verdict, sizeof(info->verdict),
+			 "faster than the cpu: %.2f ms a token, the cpu %.2f; %s",
+			 (double)verdict->device_ns / 1e6, (double)verdict->cpu_ns / 1e6,
+			 verdict->tuning);
+	else
+		snprintf(info->verdict, sizeof(info->verdict), "%s", verdict->why);
+	info->preferred = verdict->use;
+}
+
+/* Those that auto would take, or the others. */
+static int tell_vulkan(const struct unpu_probe_list *list, const struct unpu_verdict *verdicts,
+		       bool preferred, device_fn *fn, void *arg)
+{
+	struct unpu_device_info info;
+	uint32_t i;
+	int err = 0;
+
+	for (i = 0; i < list->count && !err; i++) {
+		if (verdicts[i].use != preferred)
+			continue;
+		info = (struct unpu_device_info){ 0 };
+		snprintf(info.id, sizeof(info.id), "vulkan:%hhu", (uint8_t)i);
+		describe(&info, &list->devices[i], &verdicts[i]);
+		err = fn(arg, &info);
+	}
+	return err;
 }
 
 int unpu_devices(int (*fn)(void *arg, const struct unpu_device_info *info), void *arg)
 {
-	struct unpu_device_info info;
-	size_t i;
-	int err;
+	const struct unpu_log log = { NULL, NULL };
+	const struct unpu_probe probe = { 0 };
+	struct unpu_device_info all = { .id = "vulkan" };
+	struct unpu_verdict verdicts[UNPU_PROBE_MAX_DEVICES];
+	struct unpu_probe_list list;
+	int ret, err = unpu_probe_list(&probe, &list, all.why);
+	uint32_t i;
 
-	for (i = 0; i < NUM_FAMILIES; i++) {
-		describe(&families[i], &info);
-		err = fn(arg, &info);
-		if (err)
-			return err;
-	}
-	return 0;
+	for (i = 0; i < list.count; i++)
+		unpu_choose_judge(&log, i, &list.devices[i], 0, &unpu_choose_typical,
+				  &verdicts[i]);
+	ret = tell_vulkan(&list, verdicts, true, fn, arg);
+	ret = ret ? ret : tell_cpu(fn, arg);
+	ret = ret ? ret : tell_vulkan(&list, verdicts, false, fn, arg);
+	return ret || !err ? ret : fn(arg, &all);
+}
+
+#else
+
+int unpu_devices(int (*fn)(void *arg, const struct unpu_device_info *info), void *arg)
+{
+	return tell_cpu(fn, arg);
+}
+
+#endif
+
+void unpu_devices_forget(unpu_log_fn *fn, void *arg)
+{
+	const struct unpu_log log = { fn, arg };
+
+	unpu_verdict_forget(&log);
 }

@@ -36,7 +36,7 @@ struct settings {
 	uint64_t seed;
 	size_t given[64];	/* fields that the command line says itself */
 	size_t num_given;
-	bool special, no_sandbox, stats, no_echo, tensors, json, chat;
+	bool special, no_sandbox, stats, no_echo, tensors, json, chat, retry;
 };
 
 enum option_kind {

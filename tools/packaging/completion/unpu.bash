@@ -118,7 +118,7 @@ _unpu()
 	detokenize) options='--no-sandbox -h --help' ;;
 	bench) options='-p --prompt-tokens -n --count -r --repeats -t --threads -d --device -c --context --kv --batch --no-sandbox --json -h --help' ;;
 	info) options='--tensors --json --no-sandbox -h --help' ;;
-	devices) options='--json -h --help' ;;
+	devices) options='--json --retry -h --help' ;;
 	esac
 	if [[ $current == -* ]]; then
 		_unpu_reply -W "$options" -- "$current"

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * unpu-probe: what a GPU's driver must be able to do before it is let into a process that matters.
+ * This one may crash or hang: runtime/device/probe.c starts it, reads its lines and judges its end.
+ *
+ *   unpu-probe list
+ *   unpu-probe test INDEX THREADS LAYERS HIDDEN FFN HEADS KV_HEADS HEAD_DIM VOCAB TYPE F32 BYTES
+ *
+ * What is written is the business of these two alone and changes with them.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include "runtime/device/kat.h"
+#include "runtime/device/trial.h"
+#include "runtime/device/vulkan/vk.h"
+
+#define MAX_TUNINGS	16
+/* Seconds of processor time, all threads together: compilers of shaders take most of it. */
+#define MAX_CPU		240
+#define MAX_FILE	(64ul << 20)	/* a driver's cache of shaders */
+
+static char first_error[160];
+
+static void keep_error(void *arg, enum unpu_log_level level, const char *text)
+{
+	(void)arg;
+	if (level == UNPU_LOG_ERROR && !first_error[0])
+		snprintf(first_error, sizeof(first_error), "%s", text);
+}
+
+static const struct unpu_log probe_log = { keep_error, NULL };
+
+static const char *reason(int err)
+{
+	return first_error[0] ? first_error : strerror(-err);
+}
+
+/* A line is there before what comes after it can crash. */
+static void tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void tell(const char *format, ...)
+{
+	char line[400];
+	va_list args;
+	size_t i;
+
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	for (i = 0; line[i]; i++)
+		if (line[i] < ' ' || line[i] > '~')
+			line[i] = '?';
+	puts(line);
+	fflush(stdout);
+}
+
+static void limit(int resource, rlim_t value)
+{
+	const struct rlimit limits = { value, value };
+
+	setrlimit(resource, &limits);
+}
+
+static int list(void)
+{
+	struct unpu_vulkan_info info;
+	uint32_t count = 0, i;
+	int err = unpu_vulkan_count(&probe_log, &count);
+
+	for (i = 0; i < count && !err; i++) {
+		info = (struct unpu_vulkan_info){ 0 };
+		first_error[0] = '\0';
+		err = unpu_vulkan_describe(i, &probe_log, &info);
+		if (err) {
+			snprintf(info.why, sizeof(info.why), "%.120s", reason(err));
+			err = 0;
+		}
+		tell("device %u %u %llu %s", i, (unsigned int)info.type,
+		     (unsigned long long)info.heap_bytes, info.key[0] ? info.key : "-");
+		tell("name %u %s", i, info.name);
+		tell("driver %u %s", i, info.driver);
+		if (info.why[0])
+			tell("why %u %s", i, info.why);
+	}
+	tell("end");
+	return err ? 1 : 0;
+}
+
+/* ---- one device ---------------------------------------------------------------------------- */
+
+struct test {
+	uint32_t index, threads;
+	struct unpu_device_shape shape;
+	struct unpu_device *cpu;
+	bool rest_is_right;	/* shaders that are the same in all tunings */
+};
+
+static struct unpu_device_params device_params(const struct test *t, const char *tuning)
+{
+	return (struct unpu_device_params){ .threads = t->threads, .tuning = tuning,
+					    .log = probe_log };
+}
+
+static int test_tuning(struct test *t, const char *tuning)
+{
+	const struct unpu_device_params params = device_params(t, tuning);
+	const struct unpu_kat_params kat = {
+		.shape = &t->shape, .half = !strncmp(tuning, "f16", 3),
+		.matrices = t->rest_is_right,
+	};
+	char why[160] = "";
+	struct unpu_device *dev;
+	uint64_t ns = 0;
+	int err;
+
+	tell("begin %s", tuning);
+	first_error[0] = '\0';
+	err = unpu_vulkan_device_open(t->index, &params, &dev);
+	if (err) {
+		tell("wrong %s %s", tuning, reason(err));
+		return err;
+	}
+	unpu_vk_hook_probe();
+	err = unpu_kat_run(dev, t->cpu, &kat, why, sizeof(why));
+	if (!err) {
+		err = unpu_trial_run(dev, &t->shape, &ns);
+		snprintf(why, sizeof(why), "the timed trial fails: %.100s", reason(err));
+	}
+	if (err) {
+		tell("wrong %s %s", tuning, why);
+	} else {
+		tell("right %s %llu", tuning, (unsigned long long)ns);
+		t->rest_is_right = true;
+	}
+	dev->ops->close(dev);
+	return err;
+}
+
+/* In which class the device would run such weights. */
+static int ask_class(const struct test *t, uint32_t *numeric)
+{
+	const struct unpu_device_params params = device_params(t, NULL);
+	struct drm_unpu_matrix matrix;
+	struct unpu_device *dev;
+	struct unpu_rig rig;
+	int err = unpu_vulkan_device_open(t->index, &params, &dev);
+
+	if (err)
+		return err;
+	err = unpu_rig_init(&rig, dev);
+	if (!err) {
+		err = unpu_rig_matrix(&rig.info, t->shape.type, t->shape.class_f32, &matrix);
+		*numeric = matrix.numeric;
+		unpu_rig_finish(&rig);
+	}
+	dev->ops->close(dev);
+	return err;
+}
+
+static int test_device(struct test *t)
+{
+	char tunings[MAX_TUNINGS][UNPU_VULKAN_TUNING];
+	uint32_t count = 0, numeric, i;
+	uint64_t ns;
+	int err = unpu_trial_run(t->cpu, &t->shape, &ns);
+
+	if (err) {
+		tell("refused the cpu's trial fails: %s", reason(err));
+		return 1;
+	}
+	tell("cpu %llu", (unsigned long long)ns);
+	err = ask_class(t, &numeric);
+	err = err ? err : unpu_vulkan_tunings(t->index, t->shape.type, numeric, &probe_log,
+					      tunings, MAX_TUNINGS, &count);
+	if (err || !count) {
+		tell("refused %s", err ? reason(err) : "no shader for such weights");
+		return 1;
+	}
+	for (i = 0; i < count; i++)
+		test_tuning(t, tunings[i]);
+	tell("end");
+	return 0;
+}
+
+static int read_number(const char *text, unsigned long long most, unsigned long long *value)
+{
+	char *end;
+
+	errno = 0;
+	*value = strtoull(text, &end, 10);
+	return errno || end == text || *end || *text == '-' || *value > most ? -EINVAL : 0;
+}
+
+static int test(char **argv)
+{
+	struct test t = { 0 };
+	uint32_t *const words[] = {
+		&t.index, &t.threads, &t.shape.layers, &t.shape.hidden, &t.shape.ffn,
+		&t.shape.heads, &t.shape.kv_heads, &t.shape.head_dim, &t.shape.vocab,
+		&t.shape.type, &t.shape.class_f32,
+	};
+	const size_t count = sizeof(words) / sizeof(words[0]);
+	struct unpu_device_params params;
+	unsigned long long value;
+	size_t i;
+	int err;
+
+	for (i = 0; i < count; i++) {
+		if (!argv[i] || read_number(argv[i], UINT32_MAX, &value))
+			return 2;
+		*words[i] = (uint32_t)value;
+	}
+	if (!argv[i] || read_number(argv[i], UINT64_MAX, &value) || argv[i + 1])
+		return 2;
+	t.shape.bytes = value;
+	if (!t.shape.layers || !t.shape.kv_heads || t.shape.heads < t.shape.kv_heads)
+		return 2;
+	params = device_params(&t, NULL);
+	err = unpu_cpu_device_open(&params, &t.cpu);
+	if (err) {
+		tell("refused the cpu: %s", reason(err));
+		return 1;
+	}
+	err = test_device(&t);
+	t.cpu->ops->close(t.cpu);
+	return err;
+}
+
+int main(int argc, char **argv)
+{
+	/* Nobody is left to read the lines when the parent goes. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	limit(RLIMIT_CORE, 0);
+	limit(RLIMIT_CPU, MAX_CPU);
+	limit(RLIMIT_FSIZE, MAX_FILE);
+	if (argc == 2 && !strcmp(argv[1], "list")) {
+		tell("unpu-probe 1");
+		return list();
+	}
+	if (argc > 2 && !strcmp(argv[1], "test")) {
+		tell("unpu-probe 1");
+		return test(argv + 2);
+	}
+	fputs("unpu-probe is for libunpu: `unpu devices` lists what it finds\n", stderr);
+	return 2;
+}
