@@ -56,26 +56,6 @@ static int check_vocab(const struct unpu_model *m)
 	return 0;
 }
 
-static int open_device(struct unpu_model *m, const struct unpu_model_params *params)
-{
-	struct unpu_device_params dev_params = { .threads = params->threads, .log = m->log };
-
-	return unpu_device_open(params->device, &dev_params, &m->dev);
-}
-
-static int pack_weights(struct unpu_model *m, const struct unpu_model_params *params)
-{
-	struct unpu_pack_params pack = {
-		.class_f32 = params->flags & UNPU_MODEL_CLASS_F32,
-		.mapping = m->map,
-		.mapping_bytes = m->map_bytes,
-		.progress = params->progress,
-		.progress_arg = params->progress_arg,
-	};
-
-	return unpu_weights_create(m->dev, m->arch, &pack, &m->log, &m->weights);
-}
-
 /* What stands in the way of running the file is worth a warning where it is only looked at. */
 static void say_of_file(void *arg, enum unpu_log_level level, const char *text)
 {
@@ -110,8 +90,10 @@ static int load_all(struct unpu_model *m, const void *data, uint64_t size,
 		return ret;
 	ret = unpu_arch_create(m->gguf, &m->log, &m->arch);
 	ret = ret ? ret : check_vocab(m);
-	ret = ret ? ret : open_device(m, params);
-	return ret ? ret : pack_weights(m, params);
+	m->threads = params->threads;
+	m->class_f32 = params->flags & UNPU_MODEL_CLASS_F32;
+	return ret ? ret : unpu_home_find(m, params->device, params->progress,
+					  params->progress_arg);
 }
 
 /* Takes map over, on error too. */
@@ -127,6 +109,8 @@ static int load(void *map, uint64_t map_bytes, const void *data, uint64_t size,
 			munmap(map, map_bytes);
 		return unpu_fail(&log, -ENOMEM, "no memory for a model");
 	}
+	pthread_mutex_init(&m->lock, NULL);
+	pthread_mutex_init(&m->moving, NULL);
 	m->log = log;
 	m->map = map;
 	m->map_bytes = map_bytes;
@@ -228,9 +212,7 @@ void unpu_model_destroy(struct unpu_model *m)
 {
 	if (!m)
 		return;
-	unpu_weights_destroy(m->weights);
-	if (m->dev)
-		m->dev->ops->close(m->dev);
+	unpu_home_finish(m);
 	unpu_arch_destroy(m->arch);
 	unpu_tokenizer_destroy(m->tok);
 	for (uint32_t i = 0; m->tensor_names && m->tensor_names[i]; i++)
@@ -241,5 +223,7 @@ void unpu_model_destroy(struct unpu_model *m)
 	unpu_gguf_destroy(m->gguf);
 	if (m->map)
 		munmap(m->map, m->map_bytes);
+	pthread_mutex_destroy(&m->moving);
+	pthread_mutex_destroy(&m->lock);
 	free(m);
 }

@@ -56,6 +56,21 @@ static const char *main_type(const struct unpu_gguf *gguf, uint64_t *params)
 	return name ? name : "none";
 }
 
+/* The model may leave a device while it is asked, which its lock keeps from being closed. */
+static void fill_home(const struct unpu_model *m, struct unpu_model_info *info)
+{
+	pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&m->lock;
+
+	pthread_mutex_lock(lock);
+	if (m->home) {
+		info->weight_bytes = m->home->weights->bytes;
+		info->threads = m->home->weights->info.units;
+		info->device = m->home->id;
+		info->device_name = m->home->name;
+	}
+	pthread_mutex_unlock(lock);
+}
+
 static void fill_info(const struct unpu_model *m, struct unpu_model_info *info)
 {
 	info->name = m->name;
@@ -76,12 +91,7 @@ static void fill_info(const struct unpu_model *m, struct unpu_model_info *info)
 	info->heads = m->arch->hp.heads;
 	info->kv_heads = m->arch->hp.kv_heads;
 	info->head_dim = m->arch->hp.head_dim;
-	if (!m->weights)
-		return;
-	info->weight_bytes = m->weights->bytes;
-	info->threads = m->weights->info.units;
-	info->device = m->dev->id;
-	info->device_name = (const char *)m->weights->info.name;
+	fill_home(m, info);
 }
 
 int unpu_model_info(const struct unpu_model *m, struct unpu_model_info *info)

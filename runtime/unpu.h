@@ -131,6 +131,23 @@ UNPU_API int unpu_model_load_memory(const void *data, uint64_t size,
 /* Its sessions must be gone, and no other thread may be using it. */
 UNPU_API void unpu_model_destroy(struct unpu_model *model);
 
+/*
+ * Which device "auto" would be, for a program that gives up rights before it loads a file that it
+ * does not trust: what the choice may need, starting unpu-probe above all, is done here. shape is
+ * the text of unpu_model_shape(), which a process of its own can read from the file; NULL asks
+ * whether the model matters: 0: no, *id is it; 1: yes. -EINVAL: no shape.
+ */
+UNPU_API int unpu_device_choose(const char *shape, uint32_t threads, unpu_log_fn *fn, void *arg,
+				char id[16]);
+/*
+ * Of a model that is loaded, with UNPU_MODEL_INFO_ONLY too: sizes and type of its weights in words.
+ * Returns their length, below UNPU_MAX_SHAPE, and writes as snprintf() does. flags:
+ * UNPU_MODEL_CLASS_F32 or 0. -ENOTSUP: an architecture that unpu does not run.
+ */
+#define UNPU_MAX_SHAPE	128
+UNPU_API int64_t unpu_model_shape(const struct unpu_model *model, uint32_t flags, char *text,
+				  size_t max);
+
 struct unpu_model_info {
 	size_t size;		/* sizeof(struct unpu_model_info), set by the caller */
 	const char *name;	/* general.name or ""; strings live as long as the model */

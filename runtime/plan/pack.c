@@ -820,14 +820,21 @@ out:
 	return ret;
 }
 
+void unpu_weights_release(struct unpu_weights *w)
+{
+	for (uint32_t i = 0; i < w->num_banks; i++)
+		w->dev->ops->bo_close(w->dev, w->banks[i]);
+	w->num_banks = 0;
+	if (w->import)
+		w->dev->ops->bo_close(w->dev, w->import);
+	w->import = 0;
+}
+
 void unpu_weights_destroy(struct unpu_weights *w)
 {
 	if (!w)
 		return;
-	for (uint32_t i = 0; i < w->num_banks; i++)
-		w->dev->ops->bo_close(w->dev, w->banks[i]);
-	if (w->import)
-		w->dev->ops->bo_close(w->dev, w->import);
+	unpu_weights_release(w);
 	free(w->layers);
 	free(w);
 }

@@ -74,6 +74,8 @@ struct unpu_pack_params {
 int unpu_weights_create(struct unpu_device *dev, const struct unpu_arch *arch,
 			const struct unpu_pack_params *params, const struct unpu_log *log,
 			struct unpu_weights **weights);
+/* The buffers go, as far as no program holds them; what describes them stays. */
+void unpu_weights_release(struct unpu_weights *weights);
 void unpu_weights_destroy(struct unpu_weights *weights);
 
 #endif

@@ -49,7 +49,7 @@ void unpu_area_destroy(struct unpu_session *s, struct unpu_area *area)
 int unpu_session_buffers(struct unpu_session *s)
 {
 	struct unpu_work *w = &s->work;
-	uint32_t align = unpu_part_align(&s->model->weights->info);
+	uint32_t align = unpu_part_align(&s->weights->info);
 	struct unpu_range *window[] = { &w->state, &w->history, &w->rope, &w->logits };
 	struct unpu_range *scratch[] = { &w->maxima, &w->x, &w->q, &w->partials, &w->h };
 	int ret;
@@ -80,7 +80,7 @@ static int create_logits_path(struct unpu_session *s)
 {
 	struct unpu_shape shape = s->work.shape;
 	struct unpu_work *w = &s->logits_work;
-	uint32_t align = unpu_part_align(&s->model->weights->info);
+	uint32_t align = unpu_part_align(&s->weights->info);
 	struct unpu_work sizes;
 	int ret;
 
@@ -100,7 +100,7 @@ static int create_logits_path(struct unpu_session *s)
 		return ret;
 	}
 	w->logits.handle = w->maxima.handle = s->logits_area.handle;
-	unpu_compiler_init(&s->logits_compiler, s->model->weights, w);
+	unpu_compiler_init(&s->logits_compiler, s->weights, w);
 	return 0;
 }
 

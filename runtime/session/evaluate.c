@@ -9,7 +9,7 @@ static void set_row(struct unpu_session *s, uint32_t i, uint32_t at, uint32_t fl
 {
 	volatile struct unpu_state_row *row = &unpu_session_rows(s)[i];
 
-	row->token = unpu_session_history(s)[at];
+	row->token = s->tokens[at];
 	row->position = at;
 	row->cell = at;
 	row->slot = UNPU_SESSION_SLOT;
@@ -19,8 +19,11 @@ static void set_row(struct unpu_session *s, uint32_t i, uint32_t at, uint32_t fl
 
 static int begin_rows(struct unpu_session *s, uint32_t count)
 {
-	unpu_session_state(s)->rows_live = count;
-	return unpu_session_begin(s);
+	int ret = unpu_session_begin(s);
+
+	if (!ret)
+		unpu_session_state(s)->rows_live = count;
+	return ret;
 }
 
 static uint32_t next_rows(const struct unpu_session *s)
@@ -30,12 +33,15 @@ static uint32_t next_rows(const struct unpu_session *s)
 	return left < s->batch ? left : s->batch;
 }
 
-/* Rows went through the layers; `first` were in the cache when the call began. */
+/*
+ * Rows went through the layers. Of the tokens that were not in the cache when the call began, from
+ * `first` on, the caller hears; not of those that run again after a move.
+ */
 static int rows_done(struct unpu_session *s, uint32_t rows, uint32_t first, bool report)
 {
 	s->evaluated += rows;
 	s->rows += rows;
-	if (report && s->set.progress &&
+	if (report && s->set.progress && s->evaluated > first &&
 	    s->set.progress(s->set.progress_arg, s->evaluated - first, s->used - first))
 		return -ECANCELED;
 	return unpu_session_cancelled(s) ? -ECANCELED : 0;
@@ -52,16 +58,18 @@ int unpu_session_evaluate(struct unpu_session *s, bool report)
 		bool last = s->evaluated + rows == s->used;
 
 		ret = begin_rows(s, rows);
-		for (uint32_t i = 0; i < rows; i++)
+		for (uint32_t i = 0; i < rows && !ret; i++)
 			set_row(s, i, s->evaluated + i, last && i + 1 == rows ?
 				UNPU_ROW_LOGITS | UNPU_ROW_SAMPLE : 0, 0);
 		if (!ret)
 			ret = unpu_session_run(s, last ? UNPU_PROGRAM_PROMPT_HEAD :
 					       UNPU_PROGRAM_PROMPT, 1);
-		if (ret || unpu_session_cut(s))
-			continue;
-		s->logits_ready = last;
-		ret = rows_done(s, rows, first, report);
+		if (!ret && !unpu_session_cut(s)) {
+			s->logits_ready = last;
+			ret = rows_done(s, rows, first, report);
+		}
+		if (ret == UNPU_MOVED)
+			ret = 0;
 	}
 	return ret;
 }
@@ -76,7 +84,7 @@ static void append(struct unpu_session *s, const uint32_t *ids, size_t count)
 {
 	if (!count)
 		return;
-	memcpy(unpu_session_history(s) + s->used, ids, count * sizeof(*ids));
+	unpu_session_put(s, s->used, ids, count);
 	s->used += (uint32_t)count;
 	s->logits_ready = false;
 }
@@ -114,7 +122,7 @@ static int logits_rows(struct unpu_session *s, uint32_t first, uint32_t rows, ui
 	int ret = begin_rows(s, rows);
 
 	*out = 0;
-	for (uint32_t i = 0; i < rows; i++) {
+	for (uint32_t i = 0; i < rows && !ret; i++) {
 		bool wanted = s->evaluated + i >= first;
 
 		set_row(s, i, s->evaluated + i, wanted ? UNPU_ROW_LOGITS : 0, *out);
@@ -126,7 +134,7 @@ static int logits_rows(struct unpu_session *s, uint32_t first, uint32_t rows, ui
 static int evaluate_logits(struct unpu_session *s, uint32_t first, float *logits)
 {
 	size_t vocab = s->model->arch->hp.vocab;
-	uint32_t begin = s->evaluated;
+	uint32_t begin = s->evaluated;	/* of progress; `first` is the next whose logits are due */
 	int ret = 0;
 
 	s->row_ready = false;
@@ -134,12 +142,15 @@ static int evaluate_logits(struct unpu_session *s, uint32_t first, float *logits
 		uint32_t rows = next_rows(s), out;
 
 		ret = logits_rows(s, first, rows, &out);
-		if (ret || unpu_session_cut(s))
-			continue;
-		memcpy(logits, s->logits_area.ptr + s->logits_work.logits.offset,
-		       out * vocab * sizeof(*logits));
-		logits += out * vocab;
-		ret = rows_done(s, rows, begin, true);
+		if (!ret && !unpu_session_cut(s)) {
+			memcpy(logits, s->logits_area.ptr + s->logits_work.logits.offset,
+			       out * vocab * sizeof(*logits));
+			logits += out * vocab;
+			first += out;
+			ret = rows_done(s, rows, begin, true);
+		}
+		if (ret == UNPU_MOVED)
+			ret = 0;
 	}
 	return ret;
 }
@@ -155,9 +166,9 @@ int unpu_session_logits(struct unpu_session *s, const uint32_t *ids, size_t coun
 	ret = unpu_session_check(s, before, ids, count);
 	if (ret || !count)
 		return ret;
-	ret = unpu_session_program(s, UNPU_PROGRAM_LOGITS);
-	if (ret)	/* before a token is appended; -ENOSPC would mean those */
-		return ret == -ENOSPC || ret == -ENOMEM ? -ENOMEM : -EIO;
+	ret = unpu_session_need(s, UNPU_PROGRAM_LOGITS);
+	if (ret)	/* before a token is appended */
+		return ret;
 	append(s, ids, count);
 	ret = evaluate_logits(s, before, logits);
 	unpu_session_count(s, start, rows);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Tokens sampled by the device, and why they end. */
 #include <errno.h>
+#include <string.h>
 
 #include "runtime/session/session.h"
 
@@ -14,34 +15,71 @@ static int make_ready(struct unpu_session *s)
 	return unpu_session_evaluate(s, s->used - s->evaluated > 1);
 }
 
-/*
- * Have the device sample up to `want` tokens more; *made is how many stand in history now, 0 when
- * the job was cut. -ECANCELED.
- */
-static int sample_some(struct unpu_session *s, uint32_t want, uint32_t *made)
-{
-	volatile struct unpu_state_header *header = unpu_session_state(s);
-	uint32_t best = s->model->weights->info.tokens_per_submit, before;
-	int ret = make_ready(s);
+/* ---- jobs ----------------------------------------------------------------------------------- */
 
-	*made = 0;
-	ret = ret ? ret : unpu_session_begin(s);
-	if (ret)
-		return ret;
-	want = !s->row_ready ? 1 : want < best ? want : best;
-	before = header->ring_head;
-	ret = unpu_session_run(s, s->row_ready ? UNPU_PROGRAM_DECODE : UNPU_PROGRAM_SAMPLE, want);
-	*made = header->ring_head - before;
-	if (!ret && (*made > want || (!*made && !unpu_session_cut(s))))
-		ret = unpu_fail(&s->model->log, -EIO,
-				"%s sampled %u tokens where up to %u were due", s->dev->id, *made,
-				want);
+/*
+ * A job takes as many tokens as it takes a good time for: text should neither come in bursts nor
+ * wait for a submit each.
+ */
+#define SHORT_JOB_NS	100000000u
+#define LONG_JOB_NS	200000000u
+
+static void adapt_burst(struct unpu_session *s, uint32_t made)
+{
+	uint32_t best = s->weights->info.tokens_per_submit;
+
+	if (made == s->burst && s->job_ns < SHORT_JOB_NS)
+		s->burst *= 2;
+	else if (s->job_ns > LONG_JOB_NS && s->burst > 1)
+		s->burst /= 2;
+	if (s->burst > best)
+		s->burst = best;
+}
+
+/* Have the device sample up to `want` tokens more, of those that have a place in the context. */
+static int sample_start(struct unpu_session *s, size_t want)
+{
+	uint32_t most = s->row_ready ? s->burst : 1;
+
+	s->due = want < most ? (uint32_t)want : most;
+	s->ring_head = unpu_session_state(s)->ring_head;
+	return unpu_session_start(s, s->row_ready ? UNPU_PROGRAM_DECODE : UNPU_PROGRAM_SAMPLE,
+				  s->due);
+}
+
+static int check_tokens(struct unpu_session *s, uint32_t made)
+{
+	uint32_t vocab = s->model->arch->hp.vocab;
+
+	if (made > s->due || (!made && !unpu_session_cut(s)))
+		return unpu_session_blame(s, -EIO, "%s sampled %u tokens where up to %u were due",
+					  s->dev->id, made, s->due);
+	memcpy(s->tokens + s->used, unpu_session_history(s) + s->used, made * sizeof(*s->tokens));
+	for (uint32_t i = 0; i < made && !s->home->last; i++)
+		if (s->tokens[s->used + i] >= vocab)
+			return unpu_session_blame(s, -EIO, "%s sampled token %u of a vocabulary "
+						  "of %u", s->dev->id, s->tokens[s->used + i],
+						  vocab);
+	return 0;
+}
+
+/* The end of that job: *made tokens stand behind the session's, 0 when it was cut. */
+static int sample_finish(struct unpu_session *s, uint32_t *made)
+{
+	int ret = unpu_session_wait(s);
+
+	*made = unpu_session_state(s)->ring_head - s->ring_head;
+	ret = ret ? ret : check_tokens(s, *made);
 	/* Of what stands in history now, all but the newest token has been through the layers. */
 	if (ret || *made)
 		s->logits_ready = false;
 	s->row_ready = !ret && *made && !unpu_session_stopped(s);
-	return ret;
+	if (!ret)
+		adapt_burst(s, *made);
+	return unpu_session_settle(s, ret);
 }
+
+/* ---- tokens --------------------------------------------------------------------------------- */
 
 static bool ends_text(const struct unpu_session *s, uint32_t id)
 {
@@ -51,7 +89,7 @@ static bool ends_text(const struct unpu_session *s, uint32_t id)
 /* The next token of history joins the session's: 0 to go on, a reason or -errno. */
 static int take_token(struct unpu_session *s, unpu_token_fn *fn, void *arg)
 {
-	uint32_t id = ((volatile uint32_t *)unpu_session_history(s))[s->used];
+	uint32_t id = s->tokens[s->used];
 	size_t certain;
 	int ret, end = 0;
 
@@ -83,27 +121,98 @@ static int take_token(struct unpu_session *s, unpu_token_fn *fn, void *arg)
 	return end ? UNPU_REASON_CALLBACK : 0;
 }
 
+/* ---- the text ------------------------------------------------------------------------------- */
+
+/* How many more of `left` tokens the context has room for. */
+static size_t room_for(const struct unpu_session *s, uint32_t used, size_t left)
+{
+	size_t room = s->context - used;
+
+	return left < room ? left : room;
+}
+
+static int begin(struct unpu_session *s, size_t left)
+{
+	int ret = make_ready(s);
+
+	ret = ret ? ret : unpu_session_begin(s);
+	if (ret)
+		return ret;
+	ret = sample_start(s, room_for(s, s->used, left));
+	return ret ? unpu_session_settle(s, ret) : 0;
+}
+
+/* Whether the text may go on behind tokens that nobody has seen yet. */
+static bool goes_on(const struct unpu_session *s, uint32_t made)
+{
+	for (uint32_t i = 0; i < made; i++)
+		if (ends_text(s, s->tokens[s->used + i]))
+			return false;
+	return s->row_ready;
+}
+
+/*
+ * A device that runs by itself has its next job before the tokens of the last one are given to the
+ * caller. true: it has.
+ */
+static bool begin_ahead(struct unpu_session *s, uint32_t made, size_t left)
+{
+	const struct drm_unpu_dev_info *info = &s->weights->info;
+
+	left = room_for(s, s->used + made, left);
+	if (info->tokens_per_submit < 2 || info->features & DRM_UNPU_FEATURE_WAIT_RUNS || !left ||
+	    !goes_on(s, made) || !unpu_session_begin_ahead(s))
+		return false;
+	return !sample_start(s, left);
+}
+
+/* The text has ended before the job that runs: whatever it writes is behind the session's end. */
+static void give_up_ahead(struct unpu_session *s)
+{
+	unpu_session_cut_short(s);
+	unpu_session_wait(s);
+	s->row_ready = false;
+	s->logits_ready = false;
+}
+
+static int take_tokens(struct unpu_session *s, uint32_t made, unpu_token_fn *fn, void *arg)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; i < made && !ret; i++) {
+		ret = take_token(s, fn, arg);
+		/* The device may have gone on from the tokens after this one. */
+		if (ret && i + 1 < made)
+			s->row_ready = false;
+	}
+	return ret;
+}
+
 static int generate(struct unpu_session *s, size_t max, unpu_token_fn *fn, void *arg)
 {
-	for (size_t done = 0; done < max;) {
-		uint32_t room = s->context - s->used, made;
-		uint32_t want = max - done < room ? (uint32_t)(max - done) : room;
-		int ret;
+	bool ahead = false;
 
-		if (!room)
+	for (size_t left = max; left;) {
+		uint32_t made;
+		int ret = 0;
+
+		if (s->used == s->context)
 			return UNPU_REASON_CONTEXT;
-		ret = sample_some(s, want, &made);
+		if (!ahead)
+			ret = begin(s, left);
+		ahead = false;
+		ret = ret ? ret : sample_finish(s, &made);
+		if (ret == UNPU_MOVED)
+			continue;
 		if (ret)
 			return ret == -ECANCELED ? UNPU_REASON_CANCELLED : ret;
-		done += made;
-		for (uint32_t i = 0; i < made; i++) {
-			ret = take_token(s, fn, arg);
-			if (ret) {
-				/* The device may have gone on from the tokens after this one. */
-				s->row_ready = s->row_ready && i + 1 == made;
-				return ret;
-			}
-		}
+		left -= made;
+		ahead = made && begin_ahead(s, made, left);
+		ret = take_tokens(s, made, fn, arg);
+		if (ret && ahead)
+			give_up_ahead(s);
+		if (ret)
+			return ret;
 	}
 	return UNPU_REASON_LENGTH;
 }

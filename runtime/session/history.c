@@ -22,6 +22,16 @@ int unpu_session_check(struct unpu_session *s, uint32_t used, const uint32_t *id
 	return 0;
 }
 
+void unpu_session_put(struct unpu_session *s, uint32_t at, const uint32_t *ids, size_t count)
+{
+	if (!count)
+		return;
+	if (ids != s->tokens + at)
+		memcpy(s->tokens + at, ids, count * sizeof(*ids));
+	if (s->attached)
+		memcpy(unpu_session_history(s) + at, ids, count * sizeof(*ids));
+}
+
 void unpu_session_shorten(struct unpu_session *s, uint32_t used)
 {
 	s->used = used;
@@ -52,17 +62,15 @@ int64_t unpu_session_tokens(const struct unpu_session *s, uint32_t first, uint32
 	if (max > count)
 		max = count;
 	if (max)
-		memcpy(ids, (const uint32_t *)(const void *)(s->window.ptr + s->work.history.offset)
-		       + first, max * sizeof(*ids));
+		memcpy(ids, s->tokens + first, max * sizeof(*ids));
 	return count;
 }
 
 static uint32_t common_prefix(struct unpu_session *s, const uint32_t *ids, size_t count)
 {
-	const uint32_t *history = unpu_session_history(s);
 	uint32_t most = count < s->used ? (uint32_t)count : s->used, n = 0;
 
-	while (n < most && history[n] == ids[n])
+	while (n < most && s->tokens[n] == ids[n])
 		n++;
 	return n;
 }
@@ -70,12 +78,10 @@ static uint32_t common_prefix(struct unpu_session *s, const uint32_t *ids, size_
 /* ids, of which the first `kept` are there, become the tokens; the last one's logits are ready. */
 static int put_tokens(struct unpu_session *s, uint32_t kept, const uint32_t *ids, uint32_t count)
 {
-	uint32_t *history = unpu_session_history(s);
-
 	if (kept < s->used)
 		unpu_session_shorten(s, kept);
 	if (kept < count) {
-		memcpy(history + kept, ids + kept, (count - kept) * sizeof(*ids));
+		unpu_session_put(s, kept, ids + kept, count - kept);
 		s->used = count;
 		s->logits_ready = false;
 	}
@@ -101,13 +107,13 @@ int64_t unpu_session_replace(struct unpu_session *s, const uint32_t *ids, size_t
 		if (!old)
 			return unpu_fail(&s->model->log, -ENOMEM, "no memory for %u tokens",
 					 before - kept);
-		memcpy(old, unpu_session_history(s) + kept, (before - kept) * sizeof(*old));
+		memcpy(old, s->tokens + kept, (before - kept) * sizeof(*old));
 	}
 	ret = put_tokens(s, kept, ids, (uint32_t)count);
 	if (ret) {
 		unpu_session_shorten(s, kept);
 		if (old)
-			memcpy(unpu_session_history(s) + kept, old, (before - kept) * sizeof(*old));
+			unpu_session_put(s, kept, old, before - kept);
 		s->used = before;
 	} else if (kept < before || kept < count) {
 		unpu_text_drop(s);

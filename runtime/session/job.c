@@ -29,60 +29,127 @@ static int renew_ctx(struct unpu_session *s)
 		return ret;
 	s->ctx_id = ctx.ctx_id;
 	s->ctx_failed = false;
+	s->busy_ns = 0;
 	return 0;
 }
 
-static int check_job(struct unpu_session *s, uint64_t seqno)
-{
-	struct drm_unpu_ctx_query query = { .ctx_id = s->ctx_id };
-	uint32_t fault = unpu_session_state(s)->fault;
-	int ret = s->dev->ops->ctx_query(s->dev, &query);
-
-	s->ctx_failed = ret || query.state != DRM_UNPU_CTX_OK;
-	if (s->ctx_failed || query.failed_seqno >= seqno)
-		return unpu_fail(&s->model->log, -EIO, "%s failed: %s", s->dev->id,
-				 strerror(ret ? -ret : -query.failed_errno));
-	if (fault & UNPU_STATE_FAULT_VALUE)
-		return unpu_fail(&s->model->log, -EIO,
-				 "the model gives logits that are not finite numbers");
-	if (fault)
-		return unpu_fail(&s->model->log, -EIO, "%s met a word out of range in the session",
-				 s->dev->id);
-	return 0;
-}
-
-int unpu_session_run_id(struct unpu_session *s, uint32_t program_id, uint32_t repeat)
+static int submit(struct unpu_session *s, uint32_t program_id, uint32_t repeat)
 {
 	struct drm_unpu_run run = { .program_id = program_id, .repeat = repeat };
 	struct drm_unpu_sync sync = { .handle = s->syncobj, .flags = DRM_UNPU_SYNC_SIGNAL };
-	struct drm_unpu_submit submit = {
+	struct drm_unpu_submit args = {
 		.runs = { sizeof(run), 1, (uintptr_t)&run },
 		.syncs = { sizeof(sync), 1, (uintptr_t)&sync },
 	};
 	int ret = s->ctx_failed ? renew_ctx(s) : 0;
 
-	submit.ctx_id = s->ctx_id;
+	args.ctx_id = s->ctx_id;
 	/* What an earlier job left there is not this one's. */
 	unpu_session_state(s)->fault = 0;
-	ret = ret ? ret : s->dev->ops->submit(s->dev, &submit);
-	ret = ret ? ret : s->dev->ops->syncobj_wait(s->dev, s->syncobj, 0, UINT64_MAX);
-	if (ret)
-		s->ctx_failed = true;
-	if (ret == -EBUSY || ret == -ETIME)
-		return unpu_fail(&s->model->log, -EIO, "%s does not run: %s", s->dev->id,
-				 strerror(-ret));
-	if (ret)
-		return ret == -ENOMEM ? ret : -EIO;
-	return check_job(s, submit.seqno);
+	ret = ret ? ret : s->dev->ops->submit(s->dev, &args);
+	s->seqno = args.seqno;
+	return ret;
+}
+
+/* A call for a job failed, which the device has said, but what is no mistake there. */
+static int call_failed(struct unpu_session *s, int err)
+{
+	s->ctx_failed = true;
+	if (err == -EBUSY || err == -ETIME)
+		return unpu_session_blame(s, -EIO, "%s does not run: %s", s->dev->id,
+					  strerror(-err));
+	if (!s->home->last)
+		unpu_session_blame(s, err, "%s failed: %s", s->dev->id, strerror(-err));
+	return err == -ENOMEM ? err : -EIO;
+}
+
+int unpu_session_submit(struct unpu_session *s, uint32_t program_id, uint32_t repeat)
+{
+	int ret = submit(s, program_id, repeat);
+
+	return ret ? call_failed(s, ret) : 0;
+}
+
+/* A device that is not the last one has no part in what the model gives: the next one will say. */
+static int check_fault(struct unpu_session *s)
+{
+	uint32_t fault = unpu_session_state(s)->fault;
+
+	if (fault & UNPU_STATE_FAULT_VALUE)
+		return unpu_session_blame(s, -EIO, s->home->last ?
+					  "the model gives logits that are not finite numbers" :
+					  "%s gives logits that are not finite numbers",
+					  s->dev->id);
+	if (fault)
+		return unpu_session_blame(s, -EIO, "%s met a word out of range in the session",
+					  s->dev->id);
+	return 0;
+}
+
+static int check_job(struct unpu_session *s)
+{
+	struct drm_unpu_ctx_query query = { .ctx_id = s->ctx_id };
+	int ret = s->dev->ops->ctx_query(s->dev, &query);
+
+	s->ctx_failed = ret || query.state != DRM_UNPU_CTX_OK;
+	if (s->ctx_failed || query.failed_seqno >= s->seqno)
+		return unpu_session_blame(s, -EIO, "%s failed: %s", s->dev->id,
+					  strerror(ret ? -ret : -query.failed_errno));
+	s->job_ns = query.busy_ns - s->busy_ns;
+	s->busy_ns = query.busy_ns;
+	return check_fault(s);
+}
+
+int unpu_session_wait(struct unpu_session *s)
+{
+	int ret = s->dev->ops->syncobj_wait(s->dev, s->syncobj, 0, UINT64_MAX);
+
+	return ret ? call_failed(s, ret) : check_job(s);
+}
+
+int unpu_session_run_id(struct unpu_session *s, uint32_t program_id, uint32_t repeat)
+{
+	int ret = unpu_session_submit(s, program_id, repeat);
+
+	return ret ? ret : unpu_session_wait(s);
+}
+
+/* Programs that are made on first use. */
+static int make_program(struct unpu_session *s, int which)
+{
+	int ret = unpu_session_program(s, which);
+
+	if (ret && !s->home->last)
+		unpu_session_blame(s, ret, "%s failed: %s", s->dev->id, strerror(-ret));
+	return !ret ? 0 : ret == -ENOSPC || ret == -ENOMEM ? -ENOMEM : -EIO;
+}
+
+int unpu_session_need(struct unpu_session *s, int which)
+{
+	int ret = unpu_session_ready(s);
+
+	while (ret >= 0) {
+		ret = make_program(s, which);
+		if (!ret)
+			break;
+		ret = unpu_session_settle(s, ret);
+	}
+	return ret;
+}
+
+int unpu_session_start(struct unpu_session *s, int which, uint32_t repeat)
+{
+	int ret = make_program(s, which);
+
+	return ret ? ret : unpu_session_submit(s, s->programs[which], repeat);
 }
 
 int unpu_session_run(struct unpu_session *s, int which, uint32_t repeat)
 {
-	int ret = unpu_session_program(s, which);
+	int ret = unpu_session_start(s, which, repeat);
 
-	if (ret)
-		return ret == -ENOMEM ? ret : -EIO;
-	return unpu_session_run_id(s, s->programs[which], repeat);
+	ret = ret ? ret : unpu_session_wait(s);
+	return unpu_session_settle(s, ret);
 }
 
 /* ---- cancelling --------------------------------------------------------------------------- */
@@ -101,11 +168,33 @@ bool unpu_session_cancelled(struct unpu_session *s)
  * The word is cleared before the flag is looked at, and unpu_session_cancel() writes them the other
  * way round: a cancel that the look misses writes the word once it is cleared, for the job to see.
  */
-int unpu_session_begin(struct unpu_session *s)
+static void clear_stop(struct unpu_session *s)
 {
 	/* Not a store: emulators of ARM on x86 let the look at the flag pass a release store. */
 	__atomic_exchange_n(stop_word(s), 0, __ATOMIC_SEQ_CST);
+}
+
+int unpu_session_begin(struct unpu_session *s)
+{
+	int ret = unpu_session_ready(s);
+
+	if (ret)
+		return ret;
+	clear_stop(s);
 	return unpu_session_cancelled(s) ? -ECANCELED : 0;
+}
+
+bool unpu_session_begin_ahead(struct unpu_session *s)
+{
+	if (unpu_session_is_left(s))
+		return false;
+	clear_stop(s);
+	return !atomic_load(&s->cancel);
+}
+
+void unpu_session_cut_short(struct unpu_session *s)
+{
+	__atomic_store_n(stop_word(s), UNPU_STOP_CANCEL, __ATOMIC_SEQ_CST);
 }
 
 bool unpu_session_cut(struct unpu_session *s)
@@ -118,10 +207,17 @@ bool unpu_session_stopped(struct unpu_session *s)
 	return __atomic_load_n(stop_word(s), __ATOMIC_SEQ_CST) != 0;
 }
 
+/* From any thread or signal handler: while it is at the word, that stays where it is. */
 void unpu_session_cancel(struct unpu_session *s)
 {
+	uint32_t *word;
+
 	atomic_store(&s->cancel, 1);
-	__atomic_store_n(stop_word(s), UNPU_STOP_CANCEL, __ATOMIC_SEQ_CST);
+	atomic_fetch_add(&s->at_stop, 1);
+	word = atomic_load(&s->stop_word);
+	if (word)
+		__atomic_store_n(word, UNPU_STOP_CANCEL, __ATOMIC_SEQ_CST);
+	atomic_fetch_sub(&s->at_stop, 1);
 }
 
 void unpu_session_uncancel(struct unpu_session *s)

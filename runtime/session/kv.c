@@ -4,6 +4,8 @@
  * mapped buffer and back. Cells of one head lie one after the other on the device and in a file, so
  * a piece of those is what is copied.
  */
+#include <string.h>
+
 #include "runtime/session/kv.h"
 
 #define STAGING_BYTES	(1u << 20)
@@ -96,7 +98,7 @@ static bool next_piece(struct walk *w, uint64_t room, struct piece *p)
 /* As many pieces as the staging buffer holds, each of them at its place there. */
 static void next_pieces(struct mover *m)
 {
-	uint64_t align = unpu_part_align(&m->s->model->weights->info), at = 0;
+	uint64_t align = unpu_part_align(&m->s->weights->info), at = 0;
 	uint64_t end = m->staging.bytes / align * align;
 
 	for (m->num_pieces = 0; m->num_pieces < MAX_PIECES && at < end; m->num_pieces++) {
@@ -175,6 +177,7 @@ static int move(struct mover *m, bool in, struct unpu_file *f, int *file_err)
 	return ret;
 }
 
+/* On a device that holds them; UNPU_MOVED: it is left, and so are they. */
 static int mover_run(struct unpu_session *s, uint32_t positions, bool in, struct unpu_file *f,
 		     int *file_err)
 {
@@ -187,12 +190,15 @@ static int mover_run(struct unpu_session *s, uint32_t positions, bool in, struct
 	int ret;
 
 	*file_err = 0;
-	unpu_compiler_init(&m.compiler, s->model->weights, &s->work);
+	unpu_compiler_init(&m.compiler, s->weights, &s->work);
 	ret = unpu_area_create(s, &m.staging, true);
 	if (!ret)
 		ret = move(&m, in, f, file_err);
 	unpu_compiler_finish(&m.compiler);
 	unpu_area_destroy(s, &m.staging);
+	if (ret && !s->home->last && !s->blamed)
+		unpu_session_blame(s, ret, "%s: %s", s->dev->id, strerror(-ret));
+	ret = unpu_session_settle(s, ret);
 	return ret == -ENOSPC ? -ENOMEM : ret;	/* -ENOSPC would be the disk's or the context's */
 }
 
@@ -234,7 +240,7 @@ void unpu_kv_describe(struct unpu_session *s, struct unpu_session_head *head)
 	const struct unpu_hparams *hp = &s->model->arch->hp;
 
 	head->kv_type = s->work.shape.kv_type;
-	head->classes = weight_classes(s->model->weights);
+	head->classes = weight_classes(s->weights);
 	head->layers = hp->layers;
 	head->kv_heads = hp->kv_heads;
 	head->head_dim = hp->head_dim;

@@ -36,11 +36,8 @@ struct loading {
 static int check_params(struct loading *l)
 {
 	const struct unpu_session_params *set = &l->s->set;
-	struct unpu_model named = *l->s->model;	/* the same, but its messages name the file */
-	int ret;
+	int ret = unpu_sampler_read(l->s->model, &l->log.log, &l->file.params, &l->params);
 
-	named.log = l->log.log;
-	ret = unpu_sampler_read(&named, &l->file.params, &l->params);
 	l->params.context = set->context;
 	l->params.kv = set->kv;
 	l->params.batch = set->batch;
@@ -103,7 +100,7 @@ static const char *why_not(int file_err)
 	return strerror(-file_err);
 }
 
-/* 1: the cells are in the cache; 0: they are not, nor is anything else. */
+/* 1: the cells are in the cache; 0: they are not, nor is anything else, on whatever device. */
 static int load_kv(struct loading *l)
 {
 	const struct unpu_session_head *head = &l->file.head;
@@ -116,7 +113,7 @@ static int load_kv(struct loading *l)
 	unpu_file_begin(&l->f, unpu_session_file_kv_bytes(head));
 	ret = unpu_kv_load(l->s, head->positions, &l->f, &file_err);
 	if (ret)
-		return ret;
+		return ret == UNPU_MOVED ? 0 : ret;
 	if (file_err)
 		unpu_log(&l->log.log, UNPU_LOG_WARN, "its KV cache %s: its tokens run again",
 			 why_not(file_err));
@@ -128,7 +125,7 @@ static void take_tokens(struct loading *l)
 	const struct unpu_session_head *head = &l->file.head;
 	struct unpu_session *s = l->s;
 
-	memcpy(unpu_session_history(s), l->file.tokens, 4ull * head->num_tokens);
+	unpu_session_put(s, 0, l->file.tokens, head->num_tokens);
 	s->used = head->num_tokens;
 	s->evaluated = head->positions;
 }
@@ -142,7 +139,8 @@ static int load(struct loading *l)
 					 &l->log.log);
 
 	ret = ret ? ret : check_params(l);
-	if (ret)
+	ret = ret ? ret : unpu_session_ready(s);
+	if (ret < 0)
 		return ret;
 	ret = kv_fits(l) ? load_kv(l) : 0;
 	if (ret < 0)

@@ -33,30 +33,29 @@ static int check_numbers(const struct unpu_log *log, const struct unpu_session_p
 	return 0;
 }
 
-static int check_bias(const struct unpu_model *m, const struct unpu_session_params *p)
+static int check_bias(const struct unpu_log *log, uint32_t vocab,
+		      const struct unpu_session_params *p)
 {
-	uint32_t vocab = m->arch->hp.vocab;
-
 	if (p->num_bias > UNPU_MAX_BIAS)
-		return unpu_fail(&m->log, -EINVAL, "%u logit biases are more than %d", p->num_bias,
+		return unpu_fail(log, -EINVAL, "%u logit biases are more than %d", p->num_bias,
 				 UNPU_MAX_BIAS);
 	if (p->num_bias && !p->bias)
-		return unpu_fail(&m->log, -EINVAL, "%u logit biases without a list of them",
+		return unpu_fail(log, -EINVAL, "%u logit biases without a list of them",
 				 p->num_bias);
 	for (uint32_t i = 0; i < p->num_bias; i++) {
 		uint32_t id = p->bias[i].id;
 
 		if (id >= vocab)
-			return unpu_fail(&m->log, -EINVAL,
+			return unpu_fail(log, -EINVAL,
 					 "logit bias of token %u is outside the vocabulary of %u",
 					 id, vocab);
 		if (!between(p->bias[i].bias, -100, 100) && p->bias[i].bias != -INFINITY)
-			return unpu_fail(&m->log, -EINVAL,
+			return unpu_fail(log, -EINVAL,
 					 "logit bias of token %u must be -100 to 100 or -infinity",
 					 id);
 		for (uint32_t j = 0; j < i; j++)
 			if (p->bias[j].id == id)
-				return unpu_fail(&m->log, -EINVAL,
+				return unpu_fail(log, -EINVAL,
 						 "token %u has two logit biases", id);
 	}
 	return 0;
@@ -95,16 +94,16 @@ static int check_stop(const struct unpu_log *log, const struct unpu_session_para
 	return 0;
 }
 
-int unpu_sampler_read(const struct unpu_model *m, const struct unpu_session_params *from,
-		      struct unpu_session_params *p)
+int unpu_sampler_read(const struct unpu_model *m, const struct unpu_log *log,
+		      const struct unpu_session_params *from, struct unpu_session_params *p)
 {
 	int ret;
 
 	*p = (struct unpu_session_params)UNPU_SESSION_PARAMS_INIT;
-	ret = unpu_struct_read(&m->log, &unpu_session_params_struct, p, from);
-	ret = ret ? ret : check_numbers(&m->log, p);
-	ret = ret ? ret : check_bias(m, p);
-	return ret ? ret : check_stop(&m->log, p);
+	ret = unpu_struct_read(log, &unpu_session_params_struct, p, from);
+	ret = ret ? ret : check_numbers(log, p);
+	ret = ret ? ret : check_bias(log, m->arch->hp.vocab, p);
+	return ret ? ret : check_stop(log, p);
 }
 
 /* What p points to may be what the session has already, in another order. */
@@ -133,12 +132,12 @@ static uint32_t write_eog(const struct unpu_session *s, uint32_t eog[UNPU_MAX_EO
 	return count < UNPU_MAX_EOG ? count : UNPU_MAX_EOG;
 }
 
-void unpu_sampler_write(struct unpu_session *s, const struct unpu_session_params *p)
+void unpu_sampler_put(struct unpu_session *s)
 {
+	const struct unpu_session_params *p = &s->set;
 	struct unpu_state_sampler *sampler = (void *)(s->window.ptr + s->work.state.offset +
 						      unpu_state_samplers_offset());
 
-	keep_params(s, p);
 	memset(sampler, 0, sizeof(*sampler));
 	sampler->temperature = p->temperature;
 	sampler->top_k = p->top_k;
@@ -157,10 +156,17 @@ void unpu_sampler_write(struct unpu_session *s, const struct unpu_session_params
 		sampler->bias[i] = (struct unpu_state_bias){ s->bias[i].id, s->bias[i].bias };
 }
 
+void unpu_sampler_write(struct unpu_session *s, const struct unpu_session_params *p)
+{
+	keep_params(s, p);
+	if (s->attached)
+		unpu_sampler_put(s);
+}
+
 int unpu_session_set_sampler(struct unpu_session *s, const struct unpu_session_params *params)
 {
 	struct unpu_session_params p;
-	int ret = unpu_sampler_read(s->model, params, &p);
+	int ret = unpu_sampler_read(s->model, &s->model->log, params, &p);
 
 	if (ret)
 		return ret;

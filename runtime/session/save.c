@@ -75,12 +75,47 @@ static int put_all(struct unpu_session *s, struct unpu_file *f, uint32_t flags, 
 	fill_head(s, flags, &head);
 	ret = unpu_file_put(f, &head, sizeof(head));
 	ret = ret ? ret : unpu_file_end(f);
-	ret = ret ? ret : unpu_file_put(f, unpu_session_history(s), 4ull * s->used);
+	ret = ret ? ret : unpu_file_put(f, s->tokens, 4ull * s->used);
 	ret = ret ? ret : unpu_file_put(f, p->bias, p->num_bias * sizeof(*p->bias));
 	ret = ret ? ret : put_stops(f, p);
 	ret = ret ? ret : unpu_file_end(f);
 	*file_err = ret;
 	return ret || !(flags & UNPU_SAVE_KV) ? 0 : unpu_kv_save(s, head.positions, f, file_err);
+}
+
+/* A cache of as many tokens as the session had evaluated, on whatever device it is by now. */
+static int have_kv(struct unpu_session *s, uint32_t want)
+{
+	int ret = unpu_session_ready(s);
+
+	return ret < 0 || s->evaluated >= want ? ret : unpu_session_evaluate(s, false);
+}
+
+/* Where writing may begin once more; negative: nowhere, for what was written is gone. */
+static off_t place_in(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags < 0 || flags & O_APPEND ? -1 : lseek(fd, 0, SEEK_CUR);
+}
+
+/* All from the start again when a device failed on the way: its cells are not mixed with others. */
+static int put_at(struct unpu_session *s, struct unpu_file *f, int fd, uint32_t flags,
+		  int *file_err)
+{
+	uint32_t evaluated = s->evaluated;
+	off_t start = place_in(fd);
+	int ret;
+
+	do {
+		*file_err = 0;
+		ret = flags & UNPU_SAVE_KV ? have_kv(s, evaluated) : 0;
+		if (ret < 0)
+			return ret;
+		unpu_file_init(f, fd);
+		ret = put_all(s, f, flags, file_err);
+	} while (ret == UNPU_MOVED && start >= 0 && lseek(fd, start, SEEK_SET) == start);
+	return ret;
 }
 
 /* Errors of the fd are said with its name. */
@@ -95,9 +130,11 @@ static int save(struct unpu_session *s, int fd, const char *name, uint32_t flags
 	f = malloc(sizeof(*f));
 	if (!f)
 		return unpu_fail(log, -ENOMEM, "no memory for saving a session");
-	unpu_file_init(f, fd);
-	ret = put_all(s, f, flags, &file_err);
+	ret = put_at(s, f, fd, flags, &file_err);
 	free(f);
+	if (ret == UNPU_MOVED)
+		return unpu_fail(log, -EIO, "%s: the device failed while it was written, and it "
+				 "cannot be written anew", name);
 	if (!ret && file_err)
 		ret = unpu_fail(log, file_err, "%s: %s", name, strerror(-file_err));
 	return ret;

@@ -48,59 +48,61 @@ static const struct {
 	[UNPU_KV_INT8] = { DRM_UNPU_KV_INT8, "int8" },
 };
 
-static int set_shape(struct unpu_session *s, const struct unpu_session_params *p)
+static int choose_kv(struct unpu_session *s, const struct unpu_session_params *p)
 {
-	const struct unpu_hparams *hp = &s->model->arch->hp;
-	const struct drm_unpu_dev_info *info = &s->model->weights->info;
-	struct unpu_shape *shape = &s->work.shape;
-	struct unpu_shape want = { .slots = 1, .logit_rows = 1 };
-
 	if ((uint32_t)p->kv >= sizeof(kv_types) / sizeof(kv_types[0]))
 		return unpu_fail(&s->model->log, -EINVAL, "there is no KV type %u",
 				 (uint32_t)p->kv);
 	s->kv_type = p->kv ? p->kv : UNPU_KV_F16;
-	want.kv_type = kv_types[s->kv_type].type;
-	if (!(info->kv_types >> want.kv_type & 1))
-		return unpu_fail(&s->model->log, -ENOTSUP, "%s has no %s KV cache", s->dev->id,
-				 kv_types[s->kv_type].name);
+	return 0;
+}
+
+static int choose_context(struct unpu_session *s, const struct unpu_session_params *p)
+{
+	const struct unpu_hparams *hp = &s->model->arch->hp;
+
 	if (p->context > hp->context)
 		return unpu_fail(&s->model->log, -EINVAL,
 				 "a context of %u is above the model's %u", p->context,
 				 hp->context);
-	s->context = p->context ? p->context : default_context(hp, want.kv_type);
+	s->context = p->context ? p->context : default_context(hp, kv_types[s->kv_type].type);
+	s->tokens = calloc(s->context, sizeof(*s->tokens));
+	return s->tokens ? 0 : unpu_fail(&s->model->log, -ENOMEM, "no memory for %u tokens",
+					 s->context);
+}
+
+int unpu_session_shape(struct unpu_session *s)
+{
+	const struct drm_unpu_dev_info *info = &s->weights->info;
+	struct unpu_shape want = { .slots = 1, .logit_rows = 1 };
+
+	want.kv_type = kv_types[s->kv_type].type;
+	if (!(info->kv_types >> want.kv_type & 1))
+		return unpu_fail(&s->model->log, -ENOTSUP, "%s has no %s KV cache", s->dev->id,
+				 kv_types[s->kv_type].name);
 	want.cells = (s->context + UNPU_CHUNK - 1) / UNPU_CHUNK * UNPU_CHUNK;
 	want.chunks = want.cells / UNPU_CHUNK;
-	s->batch = p->batch ? p->batch : DEFAULT_BATCH;
+	s->batch = s->set.batch ? s->set.batch : DEFAULT_BATCH;
 	if (s->batch > info->max_rows)
 		s->batch = info->max_rows;
 	if (s->batch > s->context)
 		s->batch = s->context;
 	want.rows = s->batch;
-	*shape = want;
 	unpu_work_sizes(s->model->arch, &want, &s->work);
 	return 0;
 }
 
 static int create(struct unpu_session *s, const struct unpu_session_params *params)
 {
-	struct drm_unpu_ctx_create ctx = { .priority = DRM_UNPU_PRIORITY_NORMAL };
 	struct unpu_session_params p;
-	int ret = unpu_sampler_read(s->model, params, &p);
+	int ret = unpu_sampler_read(s->model, &s->model->log, params, &p);
 
-	ret = ret ? ret : set_shape(s, &p);
-	ret = ret ? ret : unpu_session_buffers(s);
+	ret = ret ? ret : choose_kv(s, &p);
+	ret = ret ? ret : choose_context(s, &p);
 	if (ret)
 		return ret;
 	unpu_sampler_write(s, &p);
-	unpu_compiler_init(&s->compiler, s->model->weights, &s->work);
-	ret = s->dev->ops->ctx_create(s->dev, &ctx);
-	if (ret)
-		return ret;
-	s->ctx_id = ctx.ctx_id;
-	ret = s->dev->ops->syncobj_create(s->dev, &s->syncobj);
-	for (int i = 0; i < UNPU_PROGRAM_LOGITS && !ret; i++)
-		ret = unpu_session_program(s, i);
-	return ret;
+	return unpu_session_attach_first(s);
 }
 
 int unpu_session_create(struct unpu_model *model, const struct unpu_session_params *params,
@@ -109,14 +111,15 @@ int unpu_session_create(struct unpu_model *model, const struct unpu_session_para
 	struct unpu_session *s;
 	int ret;
 
-	if (!model->weights)
+	if (!model->home)
 		return unpu_fail(&model->log, -EINVAL,
 				 "the model was loaded for its tokenizer only");
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return unpu_fail(&model->log, -ENOMEM, "no memory for a session");
 	s->model = model;
-	s->dev = model->dev;
+	s->burst = 1;
+	unpu_session_enter(s);
 	ret = create(s, params);
 	if (ret)
 		unpu_session_destroy(s);
@@ -129,28 +132,10 @@ void unpu_session_destroy(struct unpu_session *s)
 {
 	if (!s)
 		return;
-	for (int i = 0; i < UNPU_NUM_PROGRAMS; i++) {
-		struct drm_unpu_program_destroy args = { .program_id = s->programs[i] };
-
-		if (s->programs[i])
-			s->dev->ops->program_destroy(s->dev, &args);
-	}
-	if (s->compiler.weights)
-		unpu_compiler_finish(&s->compiler);
-	if (s->logits_compiler.weights)
-		unpu_compiler_finish(&s->logits_compiler);
-	if (s->ctx_id) {
-		struct drm_unpu_ctx_destroy args = { .ctx_id = s->ctx_id };
-
-		s->dev->ops->ctx_destroy(s->dev, &args);
-	}
-	if (s->syncobj)
-		s->dev->ops->syncobj_destroy(s->dev, s->syncobj);
-	unpu_area_destroy(s, &s->logits_area);
-	unpu_area_destroy(s, &s->kv);
-	unpu_area_destroy(s, &s->scratch);
-	unpu_area_destroy(s, &s->window);
+	unpu_session_detach(s);
+	unpu_home_put(s->home);
 	free(s->text.bytes);
+	free(s->tokens);
 	free(s);
 }
 
@@ -168,6 +153,7 @@ int unpu_session_info(const struct unpu_session *s, struct unpu_session_info *in
 		.generate_ns = s->generate_ns,
 		.dispatches = s->decode_dispatches,
 		.kv = s->kv_type,
+		.device = s->home->id,
 	};
 
 	return unpu_struct_write(&s->model->log, &unpu_session_info_struct, info, &full);

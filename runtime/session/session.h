@@ -2,12 +2,16 @@
 /*
  * What stands behind struct unpu_session; for the files of this folder.
  *
- * history[0..used) are the session's tokens, of which [0..evaluated) have their K and V in the
- * cache. A token that was just sampled is not evaluated yet; the device holds its row and embedding
- * while `row_ready`, else the host sends it with the next prompt rows.
+ * tokens[0..used) are the session's, of which [0..evaluated) have their K and V in the cache. A
+ * token that was just sampled is not evaluated yet; the device holds its row and embedding while
+ * `row_ready`, else the host sends it with the next prompt rows.
  *
- * Whatever goes wrong or is cancelled leaves history[0..evaluated) in the cache; what is missing to
+ * Whatever goes wrong or is cancelled leaves tokens[0..evaluated) in the cache; what is missing to
  * go on (`logits_ready`, `row_ready`) is made again by the next call that needs it.
+ *
+ * A device that fails and is not the last one is left (move.c): the session makes its buffers and
+ * programs anew where the model is then, with nothing evaluated. What the device has to be told is
+ * in the host's memory, too, so nothing that it may have spoiled is read.
  */
 #ifndef UNPU_SESSION_H
 #define UNPU_SESSION_H
@@ -38,9 +42,15 @@ struct unpu_text {
 	bool begins;	/* SentencePiece: the space before the first word is no text */
 };
 
+/* Not an error: the session is on another device, where it has nothing evaluated. Begin again. */
+#define UNPU_MOVED	1
+
 struct unpu_session {
 	struct unpu_model *model;
-	struct unpu_device *dev;
+	struct unpu_home *home;
+	struct unpu_device *dev;	/* these two are the home's */
+	struct unpu_weights *weights;
+	bool attached;		/* what follows is there: buffers, programs, context */
 	uint32_t context, batch;
 	enum unpu_kv kv_type;
 	/* What the caller set; bias and stop point to the copies below. */
@@ -59,12 +69,21 @@ struct unpu_session {
 	uint32_t programs[UNPU_NUM_PROGRAMS];	/* 0: not made yet */
 	uint32_t ctx_id, syncobj, decode_dispatches;
 	bool ctx_failed;	/* it takes no more jobs: another one for the next */
+	bool blamed;		/* the device failed and can be left: `why` */
+	char why[256];
+	uint64_t seqno;		/* of the job that was submitted last */
+	uint64_t busy_ns, job_ns;	/* of the context; of the last job */
+	uint32_t *tokens;
 	uint32_t used, evaluated;
 	bool logits_ready;	/* of the last token, in work.logits[0] */
 	bool row_ready;		/* the device holds the last token's row and embedding */
+	uint32_t burst;		/* tokens of a job, as far as it takes a good time */
+	uint32_t due, ring_head;	/* of the job that samples: tokens up to, and before */
 	/* Not 0: the call that runs, or the next one, ends. The stop word only brings it to the
-	 * device: one that is found without this is passed over. */
-	atomic_uint cancel;
+	 * device: one that is found without this is passed over. Who cancels may be anywhere: the
+	 * word goes when nobody is at it. */
+	atomic_uint cancel, at_stop;
+	_Atomic(uint32_t *) stop_word;	/* NULL: no buffers */
 	struct unpu_text text;
 	uint64_t rows;		/* that went through the layers for the host */
 	uint64_t prompt_tokens, prompt_ns, generated_tokens, generate_ns;
@@ -81,9 +100,16 @@ static inline volatile struct unpu_state_row *unpu_session_rows(struct unpu_sess
 			unpu_state_rows_offset(s->work.shape.slots));
 }
 
+/* The device's copy of the tokens, and what it samples. */
 static inline uint32_t *unpu_session_history(struct unpu_session *s)
 {
 	return (void *)(s->window.ptr + s->work.history.offset);
+}
+
+/* The model runs elsewhere by now: nothing that this device does counts. */
+static inline bool unpu_session_is_left(struct unpu_session *s)
+{
+	return atomic_load(&s->home->left);
 }
 
 /* ---- buffers.c ---- */
@@ -95,24 +121,58 @@ int unpu_area_create(struct unpu_session *s, struct unpu_area *area, bool mapped
 void unpu_area_destroy(struct unpu_session *s, struct unpu_area *area);
 
 int unpu_session_buffers(struct unpu_session *s);
+/* Sizes of all buffers, by the device's limits and the session's context and KV type. */
+int unpu_session_shape(struct unpu_session *s);
 /* Makes the program on first use. */
 int unpu_session_program(struct unpu_session *s, int which);
 
 /* ---- job.c ---- */
 
 uint64_t unpu_now_ns(void);
-/* Run a program of the device, wait for it and judge how it went; -EIO was said. */
+/*
+ * Submit a program, and wait for the job and judge how it went: -EIO and -ENOMEM were said, or the
+ * device is blamed. Nothing else may be done with the buffers in between.
+ */
+int unpu_session_submit(struct unpu_session *s, uint32_t program_id, uint32_t repeat);
+int unpu_session_wait(struct unpu_session *s);
+/* Both. What its caller has made on the device must go before unpu_session_settle(). */
 int unpu_session_run_id(struct unpu_session *s, uint32_t program_id, uint32_t repeat);
-/* The same for UNPU_PROGRAM_*. */
+/* The same for UNPU_PROGRAM_*; the second submits, waits and settles. */
+int unpu_session_start(struct unpu_session *s, int which, uint32_t repeat);
 int unpu_session_run(struct unpu_session *s, int which, uint32_t repeat);
+/* Has the program there, wherever the session is then. Errors as unpu_session_run(). */
+int unpu_session_need(struct unpu_session *s, int which);
 /* Takes a cancel that came; true: the call must end. */
 bool unpu_session_cancelled(struct unpu_session *s);
-/* Before a job that the stop word may cut: clears it. -ECANCELED: there must be no job. */
+/* Before a job that the stop word may cut: clears it. -ECANCELED: there must be no job;
+ * UNPU_MOVED; errors of moving. */
 int unpu_session_begin(struct unpu_session *s);
+/* The same while the session has no place to move to: false: there must be no job. */
+bool unpu_session_begin_ahead(struct unpu_session *s);
+/* The job that runs is to end where it is. */
+void unpu_session_cut_short(struct unpu_session *s);
 /* The job may not have run to its end: nothing it wrote counts but tokens it sampled. */
 bool unpu_session_cut(struct unpu_session *s);
 /* For this or another reason the device did not go on after what it sampled. */
 bool unpu_session_stopped(struct unpu_session *s);
+
+/* ---- move.c ---- */
+
+/* Buffers, programs and context on the home's device, with the tokens and settings there are; and
+ * without them. */
+int unpu_session_attach(struct unpu_session *s);
+void unpu_session_detach(struct unpu_session *s);
+/* Where the model is now, for a session that is nowhere yet. */
+void unpu_session_enter(struct unpu_session *s);
+/* Of a new session: errors as unpu_session_create(), said. */
+int unpu_session_attach_first(struct unpu_session *s);
+/* A device that can be left failed: keeps why, else says it. Returns err. */
+int unpu_session_blame(struct unpu_session *s, int err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* At the begin of what needs the device: 0, UNPU_MOVED or, said, -EIO and -ENOMEM. */
+int unpu_session_ready(struct unpu_session *s);
+/* At the end of a job that gave ret: UNPU_MOVED when that does not count, else ret. */
+int unpu_session_settle(struct unpu_session *s, int ret);
 
 /* ---- evaluate.c ---- */
 
@@ -128,6 +188,8 @@ void unpu_session_count(struct unpu_session *s, uint64_t start_ns, uint64_t rows
 
 /* -EINVAL or -ENOSPC unless the context holds `used` tokens and these. */
 int unpu_session_check(struct unpu_session *s, uint32_t used, const uint32_t *ids, size_t count);
+/* These are the tokens from `at` on, here and on the device. */
+void unpu_session_put(struct unpu_session *s, uint32_t at, const uint32_t *ids, size_t count);
 /* The first `used` of the tokens are left; text that waits stays. */
 void unpu_session_shorten(struct unpu_session *s, uint32_t used);
 
@@ -147,9 +209,11 @@ void unpu_text_drop(struct unpu_session *s);
 /* ---- sampler.c ---- */
 
 /* The caller's params as this library has them, all but their context, kv and batch checked. */
-int unpu_sampler_read(const struct unpu_model *m, const struct unpu_session_params *from,
-		      struct unpu_session_params *p);
+int unpu_sampler_read(const struct unpu_model *m, const struct unpu_log *log,
+		      const struct unpu_session_params *from, struct unpu_session_params *p);
 /* Checked params become the session's: copied, and written where the device reads them. */
 void unpu_sampler_write(struct unpu_session *s, const struct unpu_session_params *p);
+/* The second half of it, on a device that does not know them yet. */
+void unpu_sampler_put(struct unpu_session *s);
 
 #endif

@@ -33,7 +33,7 @@ void unpu_text_begin(struct unpu_session *s)
 {
 	s->text.begins = unpu_tokenizer_space_prefix(s->model->tok);
 	for (uint32_t i = 0; i < s->used && s->text.begins; i++)
-		s->text.begins = !has_text(s->model->tok, unpu_session_history(s)[i]);
+		s->text.begins = !has_text(s->model->tok, s->tokens[i]);
 }
 
 /* Room for what `length` bytes become, and for a replacement character at the end. */

@@ -105,8 +105,8 @@ static struct unpu_device_ops ops;
 void faulty_begin(struct unpu_model *model)
 {
 	memset(&f, 0, sizeof(f));
-	f.dev = model->dev;
-	f.real = model->dev->ops;
+	f.dev = model->home->dev;
+	f.real = f.dev->ops;
 	ops = *f.real;
 	ops.dev_query = dev_query;
 	ops.bo_create = bo_create;

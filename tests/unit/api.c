@@ -94,7 +94,7 @@ static const struct place places[] = {
 	FIELD(unpu_session_params, stop, 88, 72),
 	FIELD(unpu_session_params, progress, 96, 76),
 	FIELD(unpu_session_params, progress_arg, 104, 80),
-	SIZE(unpu_session_info, 88, 88),
+	SIZE(unpu_session_info, 96, 88),
 	FIELD(unpu_session_info, size, 0, 0),
 	FIELD(unpu_session_info, context, 8, 4),
 	FIELD(unpu_session_info, used, 12, 8),
@@ -107,6 +107,7 @@ static const struct place places[] = {
 	FIELD(unpu_session_info, generate_ns, 64, 64),
 	FIELD(unpu_session_info, dispatches, 72, 72),
 	FIELD(unpu_session_info, kv, 80, 80),
+	FIELD(unpu_session_info, device, 88, 84),
 };
 
 static void check_places(const struct place *place, size_t count)

@@ -205,7 +205,7 @@ static void cancel_at_every_point(void **state)
 	faulty_begin(s.model);
 	subject_errors = 0;
 	for (size_t p = 0; p < 2; p++) {
-		s.model->weights->info.tokens_per_submit = per_submit[p];
+		s.model->home->weights->info.tokens_per_submit = per_submit[p];
 		for (size_t i = 0; i < NUM_CALLS; i++)
 			for (int start = 0; start < NUM_STARTS; start++)
 				/* submit, wait and query of at least one job, before and after */

@@ -140,7 +140,7 @@ static void calls_are_all_or_nothing(void **state)
 	for (size_t i = 0; i < 2 * NUM_CALLS; i++) {
 		struct trial t = { .s = &s, .call = &calls[i / 2], .want = open_session(&s) };
 
-		s.model->weights->info.tokens_per_submit = per_submit[i % 2];
+		s.model->home->weights->info.tokens_per_submit = per_submit[i % 2];
 		subject_ids(&s, t.ids, NUM_IDS);
 		t.logits = calloc(NUM_IDS, s.vocab * sizeof(*t.logits));
 		assert_non_null(t.logits);
@@ -320,7 +320,7 @@ static void lies_are_found_out(void **state)
 		uint32_t found = 0;
 		bool told = true;
 
-		s.model->weights->info.tokens_per_submit = i % 2 ? 4 : 1;
+		s.model->home->weights->info.tokens_per_submit = i % 2 ? 4 : 1;
 		for (uint32_t at = 1; told; at++)
 			found += be_lied_to(&s, ids, i / 2, at, &told) == -EIO;
 		assert_true(found || i / 2 == STOP);

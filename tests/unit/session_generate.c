@@ -512,7 +512,7 @@ static void submits_of_several_tokens(void **state)
 	for (uint32_t n = 2; n < 10; n++) {
 		struct subject_text c = { 0 };
 
-		s.model->weights->info.tokens_per_submit = n;
+		s.model->home->weights->info.tokens_per_submit = n;
 		talk_in_parts(&s, &c);
 		assert_memory_equal(&c, &alone, sizeof(c));
 	}

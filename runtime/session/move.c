@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A session comes to a device and leaves one that fails. The first of a model's sessions to notice
+ * takes the model along (home.c), the others follow when they next look.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/session/session.h"
+
+void unpu_session_enter(struct unpu_session *s)
+{
+	s->home = unpu_home_get(s->model);
+	s->dev = s->home->dev;
+	s->weights = s->home->weights;
+}
+
+/* ---- what a session has on a device ---------------------------------------------------------- */
+
+static int create_ctx(struct unpu_session *s)
+{
+	struct drm_unpu_ctx_create ctx = { .priority = DRM_UNPU_PRIORITY_NORMAL };
+	int ret = s->dev->ops->ctx_create(s->dev, &ctx);
+
+	if (ret)
+		return ret;
+	s->ctx_id = ctx.ctx_id;
+	s->ctx_failed = false;
+	s->busy_ns = 0;
+	return s->dev->ops->syncobj_create(s->dev, &s->syncobj);
+}
+
+static void forget_device(struct unpu_session *s)
+{
+	s->evaluated = 0;
+	s->logits_ready = false;
+	s->row_ready = false;
+}
+
+int unpu_session_attach(struct unpu_session *s)
+{
+	int ret;
+
+	forget_device(s);
+	ret = unpu_session_shape(s);
+	ret = ret ? ret : unpu_session_buffers(s);
+	if (!ret) {
+		s->attached = true;
+		unpu_sampler_put(s);
+		unpu_session_put(s, 0, s->tokens, s->used);
+		unpu_compiler_init(&s->compiler, s->weights, &s->work);
+		ret = create_ctx(s);
+	}
+	for (int i = 0; i < UNPU_PROGRAM_LOGITS && !ret; i++)
+		ret = unpu_session_program(s, i);
+	if (ret)
+		unpu_session_detach(s);
+	else
+		atomic_store(&s->stop_word, (uint32_t *)&unpu_session_state(s)->stop);
+	return ret;
+}
+
+/* A signal handler may have interrupted this thread at the stop word, but not the other way. */
+static void take_stop_word(struct unpu_session *s)
+{
+	atomic_store(&s->stop_word, NULL);
+	while (atomic_load(&s->at_stop))
+		sched_yield();
+}
+
+static void destroy_programs(struct unpu_session *s)
+{
+	for (int i = 0; i < UNPU_NUM_PROGRAMS; i++) {
+		struct drm_unpu_program_destroy args = { .program_id = s->programs[i] };
+
+		if (s->programs[i])
+			s->dev->ops->program_destroy(s->dev, &args);
+		s->programs[i] = 0;
+	}
+	if (s->compiler.weights)
+		unpu_compiler_finish(&s->compiler);
+	if (s->logits_compiler.weights)
+		unpu_compiler_finish(&s->logits_compiler);
+	s->compiler.weights = s->logits_compiler.weights = NULL;
+}
+
+void unpu_session_detach(struct unpu_session *s)
+{
+	take_stop_word(s);
+	destroy_programs(s);
+	if (s->ctx_id) {
+		struct drm_unpu_ctx_destroy args = { .ctx_id = s->ctx_id };
+
+		s->dev->ops->ctx_destroy(s->dev, &args);
+	}
+	if (s->syncobj)
+		s->dev->ops->syncobj_destroy(s->dev, s->syncobj);
+	s->ctx_id = s->syncobj = 0;
+	unpu_area_destroy(s, &s->logits_area);
+	unpu_area_destroy(s, &s->kv);
+	unpu_area_destroy(s, &s->scratch);
+	unpu_area_destroy(s, &s->window);
+	s->attached = false;
+	forget_device(s);
+}
+
+/* ---- leaving --------------------------------------------------------------------------------- */
+
+int unpu_session_blame(struct unpu_session *s, int err, const char *format, ...)
+{
+	char said[256], text[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (s->home->last)
+		return unpu_fail(&s->model->log, err, "%s", text);
+	unpu_home_said(s->home, said);
+	if (!said[0] || s->blamed)
+		snprintf(said, sizeof(said), "%s", text);
+	if (!s->blamed)
+		snprintf(s->why, sizeof(s->why), "%s", said);
+	s->blamed = true;
+	return err;
+}
+
+/* What the API says of devices that fail. */
+static int as_job_error(int err)
+{
+	return err == -ENOMEM || err == -ENOSPC ? -ENOMEM : -EIO;
+}
+
+/* Errors of the next device were said; nothing is lost, and the next call tries it again. */
+static int move(struct unpu_session *s)
+{
+	struct unpu_home *old = s->home;
+	int ret = 0;
+
+	unpu_session_detach(s);
+	if (s->blamed || unpu_session_is_left(s))
+		ret = unpu_home_leave(old, s->why);
+	if (ret)
+		return as_job_error(ret);
+	if (s->blamed || unpu_session_is_left(s)) {
+		unpu_session_enter(s);
+		unpu_home_put(old);
+	}
+	s->blamed = false;
+	ret = unpu_session_attach(s);
+	return ret ? as_job_error(ret) : UNPU_MOVED;
+}
+
+int unpu_session_ready(struct unpu_session *s)
+{
+	return s->attached && !s->blamed && !unpu_session_is_left(s) ? 0 : move(s);
+}
+
+int unpu_session_settle(struct unpu_session *s, int ret)
+{
+	return s->blamed || unpu_session_is_left(s) ? move(s) : ret;
+}
+
+/*
+ * A device that has room for none of the model's sessions is of no use to it. One that has no more
+ * of it is, to those that have come.
+ */
+static bool may_leave(struct unpu_session *s, int err)
+{
+	if (unpu_session_is_left(s) || err == -ENODEV || err == -EIO)
+		return true;
+	return (err == -ENOMEM || err == -ENOSPC || err == -EINVAL || err == -E2BIG) &&
+	       !unpu_home_is_shared(s->home);
+}
+
+int unpu_session_attach_first(struct unpu_session *s)
+{
+	char said[256];
+	int ret = unpu_session_attach(s);
+
+	if (!ret || s->home->last || ret == -ENOTSUP)
+		return ret;
+	if (may_leave(s, ret)) {
+		unpu_session_blame(s, ret, "%s failed: %s", s->dev->id, strerror(-ret));
+		ret = move(s);
+		return ret == UNPU_MOVED ? 0 : ret;
+	}
+	unpu_home_said(s->home, said);
+	return unpu_fail(&s->model->log, ret, "%s", said[0] ? said : strerror(-ret));
+}
