@@ -237,9 +237,13 @@ $(O)/%.o: %.c $(O)/config.mk
 glsl_src := $(wildcard shaders/*.comp shaders/*.glsl)
 modules = $(shell mkdir -p build/shaders 2>/dev/null && test -w build/shaders && echo build || \
 	echo $(O))/shaders
-$(O)/shaders/spirv.c: tools/spirv $(glsl_src) $(O)/config.mk
+HOSTCC ?= $(if $(CROSS),gcc,$(CC))
+$(O)/tools/spirv-pack: tools/spirv-pack.c
 	@mkdir -p $(@D)
-	$(call say,SPIRV,$@)tools/spirv $(modules) $@
+	$(call say,HOSTCC,$@)$(HOSTCC) -O2 -Wall -Wextra -o $@ $<
+$(O)/shaders/spirv.c: tools/spirv $(O)/tools/spirv-pack $(glsl_src) $(O)/config.mk
+	@mkdir -p $(@D)
+	$(call say,SPIRV,$@)tools/spirv $(modules) $(abspath $(O)/tools/spirv-pack) $(abspath $@)
 $(O)/shaders/spirv.o: $(O)/shaders/spirv.c
 	$(call say,CC,$@)$(CC) $(BASE_CPPFLAGS) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) -c -o $@ $<
 
@@ -406,8 +410,8 @@ docs: all
 # once, in build/shader-stats.
 stats := $(O)/tools/shader-stats/shader-stats
 -include $(stats).d
-$(stats): $(call obj,tools/shader-stats/shader-stats.c shaders/shaders.c shaders/layout.c) \
-		$(spirv:.c=.o)
+$(stats): $(call obj,tools/shader-stats/shader-stats.c shaders/shaders.c shaders/layout.c \
+		runtime/device/vulkan/module.c) $(spirv:.c=.o)
 	$(if $(spirv),,$(error make shader-stats wants a build with Vulkan))
 	$(call say,LINK,$@)$(link) -lvulkan
 shader-stats: $(stats)

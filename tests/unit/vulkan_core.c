@@ -213,7 +213,7 @@ static void disguises(void **state)
 	assert_false(caps.unified);
 }
 
-/* ---- devices that are too small: a driver of our own, which is all numbers -------------------- */
+/* ---- devices that are too small: a driver of our own, which is all numbers ------------------- */
 
 static VkPhysicalDeviceProperties toy_properties;
 static VkMemoryPropertyFlags toy_memory;
@@ -389,7 +389,7 @@ static void the_key_knows_drivers_apart(void **state)
 	assert_string_not_equal(a.info.key, b.info.key);
 }
 
-/* ---- loaders that are broken: one sentence, no device, no crash ------------------------------- */
+/* ---- loaders that are broken: one sentence, no device, no crash ------------------------------ */
 
 static char folder[] = "/tmp/unpu-vulkan-XXXXXX";
 
@@ -788,6 +788,77 @@ static void no_such_device(void **state)
 	unpu_vk_close(&vk);
 }
 
+/* ---- modules --------------------------------------------------------------------------------- */
+
+/* Whole instructions from the header to the end: a word that came out wrong moves all of them. */
+static bool is_spirv(const uint32_t *words, uint32_t num)
+{
+	uint32_t at = 5;
+
+	if (num < 5 || words[0] != 0x07230203 || words[4])
+		return false;
+	while (at < num && words[at] >> 16)
+		at += words[at] >> 16;
+	return at == num;
+}
+
+static void modules_are_whole(void **state)
+{
+	uint64_t packed = 0, bytes = 0;
+
+	(void)state;
+	assert_true(unpu_vk_num_modules > 0);
+	for (uint32_t i = 0; i < unpu_vk_num_modules; i++) {
+		const struct unpu_vk_module *m = &unpu_vk_modules[i];
+		uint32_t *words;
+
+		assert_true(m->kind < UNPU_SHADER_COUNT && m->math < UNPU_VK_MATHS);
+		assert_true(!m->tokens || m->tokens == 1 || m->tokens == UNPU_VK_TOKENS);
+		for (uint32_t k = 0; k < i; k++)
+			assert_true(unpu_vk_modules[k].kind != m->kind ||
+				    unpu_vk_modules[k].math != m->math ||
+				    unpu_vk_modules[k].tokens != m->tokens);
+		assert_int_equal(unpu_vk_module_read(m, &words), 0);
+		assert_true(is_spirv(words, m->bytes / 4));
+		free(words);
+		bytes += m->bytes;
+		packed += m->begin ? 0 : m->packed_bytes;
+	}
+	print_message("%u modules: %llu bytes, %llu packed\n", unpu_vk_num_modules,
+		      (unsigned long long)bytes, (unsigned long long)packed);
+}
+
+static int read_bytes(const uint8_t *packed, uint32_t size, uint32_t words, uint32_t *out)
+{
+	const struct unpu_vk_module m = { .bytes = words * 4, .packed_bytes = size,
+					  .packed = packed };
+	uint32_t *read;
+	int err = unpu_vk_module_read(&m, &read);
+
+	if (!err)
+		memcpy(out, read, words * 4);
+	free(read);
+	return err;
+}
+
+static void streams_are_read_as_written(void **state)
+{
+	static const uint8_t good[] = { 2, 5, 0x80, 0x01, 5, 1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f };
+	static const uint32_t said_so[] = { 5, 128, 128, 128, 128, 128, UINT32_MAX };
+	static const uint8_t too_far[] = { 0, 1, 1, 2 }, nowhere[] = { 0, 1, 1, 0 };
+	uint32_t words[8];
+
+	(void)state;
+	assert_int_equal(read_bytes(good, sizeof(good), 7, words), 0);
+	assert_memory_equal(words, said_so, sizeof(said_so));
+	assert_int_equal(read_bytes(good, sizeof(good), 4, words), 0);
+	assert_memory_equal(words, said_so, 16);
+	assert_int_equal(read_bytes(good, sizeof(good), 8, words), -EIO);
+	assert_int_equal(read_bytes(good, sizeof(good) - 1, 7, words), -EIO);
+	assert_int_equal(read_bytes(too_far, sizeof(too_far), 3, words), -EIO);
+	assert_int_equal(read_bytes(nowhere, sizeof(nowhere), 3, words), -EIO);
+}
+
 /* ---- memory ---------------------------------------------------------------------------------- */
 
 static void check_buffer(const struct unpu_vk *vk, const struct unpu_vk_buffer *b, uint64_t size)
@@ -1129,6 +1200,8 @@ int main(void)
 		TOY_TEST(old_and_new_loaders),
 		TOY_TEST(devices_that_do_not_open),
 		TEST(no_such_device),
+		TEST(modules_are_whole),
+		TEST(streams_are_read_as_written),
 		TEST(buffers_share_blocks_and_are_zero),
 		TEST(random_order),
 		TEST(gaps_are_filled),

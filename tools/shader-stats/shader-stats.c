@@ -320,9 +320,10 @@ static void run_shape(struct gpu *gpu, const struct unpu_vk_module *module, uint
 	bool a8 = module->math == UNPU_VK_SDOT || module->math == UNPU_VK_SUDOT;
 	uint32_t numeric = a8 ? DRM_UNPU_CLASS_A8 : DRM_UNPU_CLASS_F32;
 	union spec spec = make_spec(module->kind, &shapes[shape], rows, numeric);
-	struct job job = { .words = module->words, .bytes = module->bytes,
+	struct job job = { .bytes = module->bytes,
 			   .bindings = info->num_bindings, .push = UNPU_VK_PUSH_BYTES,
 			   .num_spec = info->spec_words + 1 };
+	uint32_t *words;
 
 	if (seen_before(module, shape, rows))
 		return;
@@ -340,7 +341,11 @@ static void run_shape(struct gpu *gpu, const struct unpu_vk_module *module, uint
 	snprintf(job.name, sizeof(job.name), "%.*s", (int)strcspn(info->name, "."), info->name);
 	snprintf(job.shape, sizeof(job.shape), "%s %s, %u, %u",
 		 info->spec_words ? shapes[shape].name : "-", maths[module->math], rows, local);
+	if (unpu_vk_module_read(module, &words))
+		die(info->name, -1);
+	job.words = words;
 	run_job(gpu, &job);
+	free(words);
 }
 
 static void run_modules(struct gpu *gpu, const char *math)

@@ -333,14 +333,23 @@ void unpu_vk_shaders_finish(struct unpu_vk *vk, struct unpu_vk_shaders *shaders)
 
 static int module_create(struct unpu_vk *vk, struct unpu_vk_shaders *shaders, uint32_t index)
 {
-	const VkShaderModuleCreateInfo info = {
+	VkShaderModuleCreateInfo info = {
 		.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
-		.codeSize = unpu_vk_modules[index].bytes, .pCode = unpu_vk_modules[index].words,
+		.codeSize = unpu_vk_modules[index].bytes,
 	};
+	uint32_t *words;
+	int err;
 
 	if (shaders->modules[index])
 		return 0;
-	return VK(vk, CreateShaderModule, vk->device, &info, NULL, &shaders->modules[index]);
+	err = unpu_vk_module_read(&unpu_vk_modules[index], &words);
+	if (err)
+		return unpu_fail(&vk->log, err, "vulkan: no memory for a shader of %u bytes",
+				 unpu_vk_modules[index].bytes);
+	info.pCode = words;
+	err = VK(vk, CreateShaderModule, vk->device, &info, NULL, &shaders->modules[index]);
+	free(words);
+	return err;
 }
 
 static int pipeline_compile(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,

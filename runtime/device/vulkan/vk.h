@@ -3,8 +3,8 @@
  * Inside the vulkan engine, cut by object: loader.c (libvulkan, instance), device.c (what a device
  * reports, opening one), memory.c (a few large allocations, buffers in them), pipeline.c (shaders
  * and variants become pipelines; the cache on disk), program.c (recording), run.c (submitting,
- * waiting, canary), canary.c, engine.c (struct unpu_engine_ops), hooks.c (faults and limits that
- * tests put in).
+ * waiting, canary), canary.c, module.c (SPIR-V as it is packed into the library), engine.c (struct
+ * unpu_engine_ops), hooks.c (faults and limits that tests put in).
  */
 #ifndef UNPU_VK_H
 #define UNPU_VK_H
@@ -170,10 +170,15 @@ struct unpu_vk_module {
 	uint32_t math;
 	uint32_t tokens;	/* rows that one work-group takes: 1 or UNPU_VK_TOKENS; 0: any */
 	uint32_t bytes;
-	const uint32_t *words;
+	/* Packed, with all others of its shader: `begin` words of them before it. */
+	uint32_t begin, packed_bytes;
+	const uint8_t *packed;
 };
 extern const struct unpu_vk_module unpu_vk_modules[];
 extern const uint32_t unpu_vk_num_modules;
+
+/* module.c. Its SPIR-V, to be freed. -ENOMEM; -EIO: not what tools/spirv-pack.c writes. */
+int unpu_vk_module_read(const struct unpu_vk_module *module, uint32_t **words);
 
 #define UNPU_VK_TOKENS	8	/* of the modules for several rows; TOKENS of shaders/ */
 
