@@ -114,7 +114,9 @@ static VkResult allocate(struct unpu_vk *vk, uint32_t type, uint64_t size, VkDev
 		.memoryTypeIndex = type,
 	};
 
-	if (unpu_vk_hook_allocate(++vk->counters.allocations))
+	/* Atomic, for it is read while a job runs. */
+	if (unpu_vk_hook_allocate(__atomic_add_fetch(&vk->counters.allocations, 1,
+						     __ATOMIC_RELAXED)))
 		return VK_ERROR_OUT_OF_DEVICE_MEMORY;
 	return vk->fn.AllocateMemory(vk->device, &info, NULL, memory);
 }
