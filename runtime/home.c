@@ -78,40 +78,15 @@ static void home_destroy(struct unpu_home *home)
 
 /* ---- opening ------------------------------------------------------------------------------- */
 
-/* The type that most bytes of the weights have. */
-static uint32_t main_type(const struct unpu_gguf *gguf, uint64_t *bytes)
-{
-	uint64_t of_type[64] = { 0 };
-	uint32_t best = 0;
-
-	*bytes = 0;
-	for (uint32_t i = 0; i < unpu_gguf_num_tensors(gguf); i++) {
-		const struct unpu_tensor *t = unpu_gguf_tensor_at(gguf, i);
-
-		*bytes += t->bytes;
-		if (t->type < 64)
-			of_type[t->type] += t->bytes;
-	}
-	for (uint32_t i = 1; i < 64; i++)
-		if (of_type[i] > of_type[best])
-			best = i;
-	return best;
-}
-
 static int open_device(struct unpu_home *home, const char *id)
 {
 	struct unpu_model *m = home->model;
-	const struct unpu_hparams *hp = &m->arch->hp;
-	struct unpu_device_shape shape = {
-		.layers = hp->layers, .hidden = hp->hidden, .ffn = hp->ffn, .heads = hp->heads,
-		.kv_heads = hp->kv_heads, .head_dim = hp->head_dim, .vocab = hp->vocab,
-		.class_f32 = m->class_f32,
-	};
+	struct unpu_device_shape shape;
 	const struct unpu_device_params params = {
 		.threads = m->threads, .shape = &shape, .log = { home_log, home },
 	};
 
-	shape.type = main_type(m->gguf, &shape.bytes);
+	unpu_core_shape(m, m->class_f32, &shape);
 	return unpu_device_open(id, &params, &home->dev);
 }
 
@@ -167,6 +142,7 @@ int unpu_home_settle(struct unpu_model *m, struct unpu_device *dev, unpu_progres
 		return -ENOMEM;
 	}
 	home->dev = dev;
+	dev->log = (struct unpu_log){ home_log, home };
 	ret = settle(home, progress, arg, why);
 	if (ret)
 		home_destroy(home);

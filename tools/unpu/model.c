@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tools/unpu/commands.h"
@@ -29,9 +30,102 @@ int model_file_open(const struct settings *settings, struct model_file *file)
 	return EXIT_OK;
 }
 
+/* ---- the device, before the sandbox -------------------------------------------------------- */
+
+static void say_nothing(void *arg, enum unpu_log_level level, const char *text)
+{
+	(void)arg;
+	(void)level;
+	(void)text;
+}
+
+/* In a process that has the narrowest sandbox, whatever the file may make of it. */
+static void tell_shape(const struct model_file *file, int to)
+{
+	struct unpu_model_params params = UNPU_MODEL_PARAMS_INIT;
+	struct unpu_model *model;
+	char text[UNPU_MAX_SHAPE];
+	int64_t length;
+
+	sandbox_enter();
+	params.flags = UNPU_MODEL_INFO_ONLY;
+	params.log = say_nothing;
+	if (unpu_model_load_fd(file->fd, 0, file->size, &params, &model))
+		return;
+	length = unpu_model_shape(model, 0, text, sizeof(text));
+	if (length > 0 && length < (int64_t)sizeof(text))
+		write_all(to, text, (size_t)length);
+}
+
+/* The shape, which says nothing but numbers; "" for a file that has none. */
+static void ask_shape(const struct model_file *file, char text[UNPU_MAX_SHAPE])
+{
+	size_t used = 0;
+	ssize_t n;
+	int ends[2];
+	pid_t pid;
+
+	text[0] = '\0';
+	if (pipe2(ends, O_CLOEXEC))
+		return;
+	pid = fork();
+	if (pid == 0) {
+		tell_shape(file, ends[1]);
+		_exit(0);
+	}
+	close(ends[1]);
+	while (pid > 0 && used < UNPU_MAX_SHAPE - 1) {
+		n = read(ends[0], text + used, UNPU_MAX_SHAPE - 1 - used);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		used += (size_t)n;
+	}
+	text[used] = '\0';
+	close(ends[0]);
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+static bool is_cpu(const char *id)
+{
+	return !strcmp(id, "cpu");
+}
+
+/*
+ * What the load is told, and the sandbox: "auto" is decided here, where programs can be started
+ * yet, and the library remembers what came of it; when that is the cpu, the file's parser has
+ * nothing that a GPU needs. Once a process: the sandbox of the first model is that of all.
+ */
+static const char *choose_device(const struct settings *settings, const struct model_file *file,
+				 uint32_t flags)
+{
+	static char id[16];
+	char shape[UNPU_MAX_SHAPE];
+
+	if (flags & (UNPU_MODEL_VOCAB_ONLY | UNPU_MODEL_INFO_ONLY) || !settings->device)
+		return settings->device;
+	if (strcmp(settings->device, "auto")) {
+		if (!strncmp(settings->device, "vulkan:", 7))
+			sandbox_allow_gpu();
+		return settings->device;
+	}
+	if (!id[0] && unpu_device_choose(NULL, settings->threads, log_library, NULL, id) > 0) {
+		ask_shape(file, shape);
+		if (!shape[0] || unpu_device_choose(shape, settings->threads, log_library, NULL,
+						    id) < 0)
+			strcpy(id, "cpu");
+	}
+	if (is_cpu(id))
+		return id;
+	sandbox_allow_gpu();
+	return settings->device;
+}
+
 /*
  * All files that the command needs are open when this is called: from the first byte of the model
- * on, it opens none.
+ * on, it opens none but a GPU's.
  */
 int model_load(const struct settings *settings, const struct model_file *file, uint32_t flags,
 	       struct unpu_model **model)
@@ -41,10 +135,10 @@ int model_load(const struct settings *settings, const struct model_file *file, u
 
 	if (settings->no_sandbox)
 		sandbox_off();
+	params.device = choose_device(settings, file, flags);
 	sandbox_enter();
 	params.flags = flags;
 	params.threads = settings->threads;
-	params.device = settings->device;
 	params.log = log_library;
 	params.progress = progress_show;
 	log_subject(settings->model);

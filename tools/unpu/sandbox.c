@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -8,9 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -31,7 +34,7 @@
 #endif
 
 static struct {
-	bool off, entered, folder;
+	bool off, entered, folder, gpu;
 	int landlock;		/* version, 0: none */
 	bool seccomp;
 	char text[96];
@@ -50,7 +53,9 @@ static struct {
 #define LL_READ_FILE	(1u << 2)
 #define LL_WRITE_FILE	(1u << 1)
 #define LL_REMOVE_FILE	(1u << 5)
+#define LL_MAKE_DIR	(1u << 7)
 #define LL_MAKE_REG	(1u << 8)
+#define LL_REFER	(1u << 13)
 #define LL_TRUNCATE	(1u << 14)
 #define LL_IOCTL_DEV	(1u << 15)
 
@@ -68,7 +73,7 @@ struct ll_path {
 static void ll_handled(int version, struct ll_ruleset *rules)
 {
 	rules->fs = (1u << 13) - 1;
-	rules->fs |= version >= 2 ? 1u << 13 : 0;
+	rules->fs |= version >= 2 ? LL_REFER : 0;
 	rules->fs |= version >= 3 ? LL_TRUNCATE : 0;
 	rules->fs |= version >= 5 ? LL_IOCTL_DEV : 0;
 	rules->net = version >= 4 ? 3 : 0;
@@ -116,6 +121,110 @@ static void ll_allow_needed(int ruleset, const struct ll_ruleset *rules)
 			      LL_TRUNCATE | LL_MAKE_REG | LL_REMOVE_FILE);
 }
 
+/* ---- what a GPU's driver needs besides ---- */
+
+/* Libraries, the loader's lists of drivers, and what is known of the hardware. /etc has no secrets
+ * that the user may read; of /proc only what says nothing of other processes. */
+static const char *const gpu_read[] = {
+	"/usr", "/lib", "/lib64", "/opt", "/etc", "/sys", "/nix/store", "/proc/driver",
+	"/proc/sys/kernel/random",
+};
+static const char *const gpu_read_files[] = {
+	"/proc/modules", "/proc/devices", "/proc/version", "/proc/sys/vm/overcommit_memory",
+};
+/* Mesa's for every GPU; NVIDIA's; Qualcomm's and ARM's own. */
+static const char *const gpu_nodes[] = {
+	"/dev/dri", "/dev/dma_heap", "/dev/nvidia0", "/dev/nvidia1", "/dev/nvidiactl",
+	"/dev/nvidia-modeset", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-caps",
+	"/dev/kgsl-3d0", "/dev/mali0", "/dev/ion", "/dev/dxg", "/dev/udmabuf", "/dev/shm",
+	"/dev/null", "/dev/zero", "/dev/urandom",
+};
+/* Beneath the user's caches: no other program's is among them. */
+static const char *const gpu_caches[] = {
+	"unpu", "mesa_shader_cache", "mesa_shader_cache_db", "mesa_shader_cache_sf",
+	"radv_builtin_shaders", "nvidia", "pocl",
+};
+
+static bool is_folder(const char *name)
+{
+	struct stat st;
+
+	return !stat(name, &st) && S_ISDIR(st.st_mode);
+}
+
+static void ll_allow_node(int ruleset, const struct ll_ruleset *rules, const char *name)
+{
+	uint64_t access = LL_READ_FILE | LL_WRITE_FILE | LL_IOCTL_DEV;
+
+	if (is_folder(name))
+		access |= LL_READ_DIR | LL_MAKE_REG | LL_REMOVE_FILE;
+	ll_allow_path(ruleset, rules, name, access);
+}
+
+/* The folders of the files in a list such as VK_ICD_FILENAMES. */
+static void ll_allow_list(int ruleset, const struct ll_ruleset *rules, const char *list)
+{
+	char name[PATH_MAX], *slash;
+	size_t length;
+
+	for (; list && *list; list += length + (list[length] == ':')) {
+		length = strcspn(list, ":");
+		if (!length || length >= sizeof(name))
+			continue;
+		memcpy(name, list, length);
+		name[length] = '\0';
+		slash = strrchr(name, '/');
+		if (!is_folder(name) && slash && slash > name)
+			*slash = '\0';
+		if (is_folder(name))
+			ll_allow_path(ruleset, rules, name, LL_READ_FILE | LL_READ_DIR);
+	}
+}
+
+/* A cache that is not there cannot be allowed: those that everybody uses are made first. */
+static void ll_allow_caches(int ruleset, const struct ll_ruleset *rules)
+{
+	const uint64_t access = LL_READ_FILE | LL_READ_DIR | LL_WRITE_FILE | LL_TRUNCATE |
+				LL_MAKE_REG | LL_MAKE_DIR | LL_REMOVE_FILE | LL_REFER;
+	const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	char path[PATH_MAX];
+	size_t i;
+
+	for (i = 0; i < sizeof(gpu_caches) / sizeof(gpu_caches[0]); i++) {
+		if (base && base[0] == '/')
+			snprintf(path, sizeof(path), "%s/%s", base, gpu_caches[i]);
+		else if (home && home[0] == '/')
+			snprintf(path, sizeof(path), "%s/.cache/%s", home, gpu_caches[i]);
+		else
+			return;
+		if (i < 2)
+			mkdir(path, 0700);
+		ll_allow_path(ruleset, rules, path, access);
+	}
+	if (home && snprintf(path, sizeof(path), "%s/.nv", home) < (int)sizeof(path))
+		ll_allow_path(ruleset, rules, path, access);
+	ll_allow_list(ruleset, rules, getenv("MESA_SHADER_CACHE_DIR"));
+}
+
+static void ll_allow_gpu(int ruleset, const struct ll_ruleset *rules)
+{
+	static const char *const lists[] = {
+		"VK_ICD_FILENAMES", "VK_DRIVER_FILES", "VK_ADD_DRIVER_FILES", "VK_LAYER_PATH",
+		"VK_ADD_LAYER_PATH", "LD_LIBRARY_PATH",
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(gpu_read) / sizeof(gpu_read[0]); i++)
+		ll_allow_path(ruleset, rules, gpu_read[i], LL_READ_FILE | LL_READ_DIR);
+	for (i = 0; i < sizeof(gpu_read_files) / sizeof(gpu_read_files[0]); i++)
+		ll_allow_path(ruleset, rules, gpu_read_files[i], LL_READ_FILE);
+	for (i = 0; i < sizeof(gpu_nodes) / sizeof(gpu_nodes[0]); i++)
+		ll_allow_node(ruleset, rules, gpu_nodes[i]);
+	for (i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+		ll_allow_list(ruleset, rules, getenv(lists[i]));
+	ll_allow_caches(ruleset, rules);
+}
+
 /* 0 where the kernel has none, or has it switched off. */
 static int ll_version(void)
 {
@@ -137,6 +246,8 @@ static int ll_enter(void)
 	if (ruleset < 0)
 		return 0;
 	ll_allow_needed(ruleset, &rules);
+	if (state.gpu)
+		ll_allow_gpu(ruleset, &rules);
 	held = !syscall(LL_RESTRICT, ruleset, 0);
 	close(ruleset);
 	return held ? version : 0;
@@ -282,14 +393,58 @@ static const int writing[] = {
 #endif
 };
 
-/* On terminals only. TIOCSTI, which types into one, is not among them. What a device node needs
- * will be here as well. */
+/* For drivers of GPUs: memory that two parts of one share, locks and folders of caches, threads with
+ * a priority. Landlock says where; no call here starts a program or reaches another process. */
+static const int driving[] = {
+	SYS_memfd_create, SYS_flock, SYS_fallocate, SYS_getdents64, SYS_mkdirat, SYS_pipe2,
+	SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_fstatfs, SYS_statfs, SYS_mlock,
+	SYS_munlock, SYS_mincore, SYS_msync, SYS_get_mempolicy, SYS_set_mempolicy, SYS_mbind,
+	SYS_kcmp, SYS_sched_getscheduler, SYS_sched_setscheduler, SYS_sched_getparam,
+	SYS_sched_setparam, SYS_sched_get_priority_max, SYS_sched_get_priority_min,
+	SYS_setpriority, SYS_getpriority, SYS_umask, SYS_utimensat, SYS_getppid, SYS_fadvise64,
+	SYS_times, SYS_fchmodat,
+#ifdef SYS_fstatfs64
+	SYS_fstatfs64, SYS_statfs64,
+#endif
+#ifdef SYS_mkdir
+	SYS_mkdir,
+#endif
+#ifdef SYS_pipe
+	SYS_pipe,
+#endif
+#ifdef SYS_epoll_wait
+	SYS_epoll_wait,
+#endif
+#ifdef SYS_getrlimit
+	SYS_getrlimit,
+#endif
+#ifdef SYS_ugetrlimit
+	SYS_ugetrlimit,
+#endif
+#ifdef SYS_getdents
+	SYS_getdents,
+#endif
+#ifdef SYS_utimensat_time64
+	SYS_utimensat_time64,
+#endif
+};
+
+/* What types into a terminal, and what reads its screen. */
+static const uint32_t no_ioctls[] = { 0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */ };
+
+/* On terminals only. TIOCSTI, which types into one, is not among them. */
 static const uint32_t ioctls[] = {
 	TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ, TIOCGPGRP, FIONREAD,
 };
 
 static const uint32_t fcntls[] = {
 	F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC,
+};
+
+/* Seals of shared memory and locks of caches; not F_SETOWN, which sends signals. */
+static const uint32_t more_fcntls[] = {
+	F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_DUPFD, F_GETLK, F_SETLK, F_SETLKW,
+	F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_ADD_SEALS, F_GET_SEALS,
 };
 
 #define PRCTL_SET_VMA	0x53564d41u	/* names of mappings, by newer C libraries */
@@ -352,6 +507,19 @@ static void allow_with(struct filter *f, int call, uint32_t arg, const uint32_t 
 	answer(f, EPERM);
 }
 
+/* The call with any argument but these. */
+static void allow_without(struct filter *f, int call, uint32_t arg, const uint32_t *values,
+			  size_t count)
+{
+	size_t i;
+
+	emit(f, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, (uint8_t)(2 * count + 2));
+	load_arg(f, arg);
+	for (i = 0; i < count; i++)
+		answer_if(f, values[i], EPERM);
+	answer(f, 0);
+}
+
 /* The call when these bits of an argument are want. */
 static void allow_bits(struct filter *f, int call, uint32_t arg, uint32_t bits, uint32_t want)
 {
@@ -410,23 +578,36 @@ static void allow_own_signals(struct filter *f)
 	allow_with(f, SYS_tkill, 0, &self, 1);
 }
 
+static void allow_fcntl(struct filter *f, int call)
+{
+	if (state.gpu)
+		allow_with(f, call, 1, more_fcntls, COUNT(more_fcntls));
+	else
+		allow_with(f, call, 1, fcntls, COUNT(fcntls));
+}
+
 static void make_filter(struct filter *f)
 {
 	f->length = 0;
 	check_arch(f);
 	allow_all(f, plain, COUNT(plain));
-	if (state.folder || output_folder(0) >= 0)
+	if (state.folder || state.gpu || output_folder(0) >= 0)
 		allow_all(f, writing, COUNT(writing));
-	allow_opening(f, state.folder);
+	if (state.gpu)
+		allow_all(f, driving, COUNT(driving));
+	allow_opening(f, state.folder || state.gpu);
 	/* clone3()'s flags lie in memory; who does not have it calls clone(). */
 #ifdef SYS_clone3
 	answer_if(f, SYS_clone3, ENOSYS);
 #endif
 	allow_bits(f, SYS_clone, 0, CLONE_THREAD, CLONE_THREAD);
-	allow_with(f, SYS_ioctl, 1, ioctls, COUNT(ioctls));
-	allow_with(f, SYS_fcntl, 1, fcntls, COUNT(fcntls));
+	if (state.gpu)
+		allow_without(f, SYS_ioctl, 1, no_ioctls, COUNT(no_ioctls));
+	else
+		allow_with(f, SYS_ioctl, 1, ioctls, COUNT(ioctls));
+	allow_fcntl(f, SYS_fcntl);
 #ifdef SYS_fcntl64
-	allow_with(f, SYS_fcntl64, 1, fcntls, COUNT(fcntls));
+	allow_fcntl(f, SYS_fcntl64);
 #endif
 	allow_with(f, SYS_prctl, 0, prctls, COUNT(prctls));
 	allow_prlimit(f);
@@ -486,6 +667,11 @@ void sandbox_allow_folder(void)
 	state.folder = true;
 }
 
+void sandbox_allow_gpu(void)
+{
+	state.gpu = true;
+}
+
 /* Without the promise that no program which is started gains rights, the kernel takes neither. */
 void sandbox_enter(void)
 {
@@ -510,8 +696,9 @@ const char *sandbox_status(void)
 	landlock = state.entered ? state.landlock : ll_version();
 	seccomp = state.entered ? state.seccomp : seccomp_there();
 	if (landlock)
-		snprintf(state.text, sizeof(state.text), "landlock %d%s", landlock,
-			 seccomp ? ", seccomp" : "; no seccomp on this machine");
+		snprintf(state.text, sizeof(state.text), "landlock %d%s%s", landlock,
+			 seccomp ? ", seccomp" : "; no seccomp on this machine",
+			 state.gpu ? ", with a GPU" : "");
 	else
 		snprintf(state.text, sizeof(state.text), "%s", seccomp ?
 			 "seccomp; the kernel has no landlock" :

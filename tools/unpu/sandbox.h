@@ -19,6 +19,14 @@ void sandbox_enter(void);
  * are typed while the model is loaded. */
 void sandbox_allow_folder(void);
 
+/*
+ * A GPU's driver will run in the process: it reads its libraries and settings, opens the nodes of
+ * GPUs and asks anything of them, and keeps shaders that it compiled beneath the user's caches. What
+ * of that is more than computing the README lists. For the calls before sandbox_enter() alone, and
+ * not with the cpu, which has none of it.
+ */
+void sandbox_allow_gpu(void);
+
 /* "landlock 7, seccomp", "seccomp; the kernel has no landlock", "none: ...": what is in force, or
  * before sandbox_enter() what would be. */
 const char *sandbox_status(void);
