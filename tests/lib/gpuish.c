@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "runtime/core.h"
 #include "runtime/device/cpu/cpu.h"
 #include "shaders/shaders.h"
 
@@ -211,4 +212,16 @@ int gpuish_open(const struct gpuish_params *params, const struct unpu_log *log,
 	(*g)->base.threaded = !params->waits;
 	(*g)->params = *params;
 	return unpu_inproc_create(&(*g)->base, "gpuish:0", log, dev);
+}
+
+int gpuish_move_in(struct unpu_model *model, const struct gpuish_params *params,
+		   struct gpuish **g)
+{
+	struct unpu_device *dev;
+	int err = gpuish_open(params, NULL, &dev, g);
+
+	if (err)
+		return err;
+	unpu_home_finish(model);
+	return unpu_home_settle(model, dev, NULL, NULL);
 }

@@ -49,6 +49,12 @@ struct gpuish {
 	atomic_uint *closed;		/* counts destroyed engines; may be NULL */
 };
 
+struct unpu_model;
+
+/* The model, which a test has loaded on the cpu, is there instead. */
+int gpuish_move_in(struct unpu_model *model, const struct gpuish_params *params,
+		   struct gpuish **g);
+
 /* Called "gpuish:0". 0 or -errno; *g is the device's. */
 int gpuish_open(const struct gpuish_params *params, const struct unpu_log *log,
 		struct unpu_device **dev, struct gpuish **g);
