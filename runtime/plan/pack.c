@@ -120,24 +120,35 @@ static uint32_t layout_bits(uint32_t layout)
 	return unpu_layout_info(layout)->bits;
 }
 
-static int choose_layout(const struct packer *p, const struct source *s, struct unpu_weight *out)
+/* The smallest of one class that holds values of this type: an index of info->matrices, or -1. */
+static int smallest_layout(const struct drm_unpu_dev_info *info, uint32_t type, uint32_t numeric)
 {
-	const struct drm_unpu_dev_info *info = &p->w->info;
-	uint32_t want = quantised_type(s->type) && !p->params->class_f32 ? DRM_UNPU_CLASS_A8
-									 : DRM_UNPU_CLASS_F32;
 	int best = -1;
 
 	for (uint32_t i = 0; i < info->num_matrices && i < DRM_UNPU_MAX_MATRICES; i++) {
 		const struct drm_unpu_matrix *m = &info->matrices[i];
 
-		if (!unpu_layout_info(m->layout) || !unpu_layout_holds(m->layout, s->type))
+		if (!unpu_layout_info(m->layout) || !unpu_layout_holds(m->layout, type))
 			continue;
-		if (m->numeric != want)
+		if (m->numeric != numeric)
 			continue;
 		if (best < 0 ||
 		    layout_bits(m->layout) < layout_bits(info->matrices[best].layout))
 			best = (int)i;
 	}
+	return best;
+}
+
+static int choose_layout(const struct packer *p, const struct source *s, struct unpu_weight *out)
+{
+	const struct drm_unpu_dev_info *info = &p->w->info;
+	int best = -1;
+
+	if (quantised_type(s->type) && !p->params->class_f32)
+		best = smallest_layout(info, s->type, DRM_UNPU_CLASS_A8);
+	/* A device without a dot product has class f32 alone. */
+	if (best < 0)
+		best = smallest_layout(info, s->type, DRM_UNPU_CLASS_F32);
 	if (best < 0)
 		return unpu_fail(&p->w->log, -ENOTSUP, "%s takes no layout that holds %s weights",
 				 p->w->dev->id, unpu_type_info(s->type)->name);
