@@ -12,51 +12,47 @@ layout(constant_id = 7) const uint NUMERIC = 0u;
 layout(constant_id = 8) const uint FLAGS = 0u;
 
 const uint INPUTS = HEADS * HEAD_DIM;
-#define PANELS	1
-#define XS	512u
+#define XS	1024u
 #include "mm.glsl"
 #include "residual.glsl"
 
-/* {max, sum} of [row][chunk][head], behind the outputs. */
-layout(std430, binding = 1) readonly buffer Pairs { vec2 pairs[]; };
-
+/* {max, sum} of [row][chunk][head] lie behind the outputs. */
 const uint CHUNKS = CELLS / 64u;
 const uint PAIRS = ROWS * CHUNKS * INPUTS / 2u;
 
 shared uint cells[TOKENS];
 
 /* A NaN in any maximum or sum makes every output NaN. */
-vec4 mm_input(uint t, uint row, uint k4)
+vec2 mm_input(uint t, uint row, uint k2)
 {
-	uint head = k4 * 4u / HEAD_DIM;
+	uint head = k2 * 2u / HEAD_DIM;
 	uint at = row * CHUNKS;
-	uint last = cells[t] / 64u;
+	uint last = cells[min(t, tile_rows - 1u)] / 64u;
 	float top, sum = 0.0;
-	vec4 merged = vec4(0.0);
+	vec2 merged = vec2(0.0);
 
-	if (k4 * 4u >= INPUTS)
+	if (k2 * 2u >= INPUTS)
 		return merged;
-	top = pairs[PAIRS + at * HEADS + head].x;
+	top = source2[PAIRS + at * HEADS + head].x;
 	for (uint c = 1u; c <= last; c++) {
-		float other = pairs[PAIRS + (at + c) * HEADS + head].x;
+		float other = source2[PAIRS + (at + c) * HEADS + head].x;
 
 		top = other > top ? other : top;
 	}
 	for (uint c = 0u; c <= last; c++) {
-		vec2 pair = pairs[PAIRS + (at + c) * HEADS + head];
+		vec2 pair = source2[PAIRS + (at + c) * HEADS + head];
 		float w = exp(pair.x - top);
 
 		sum = fma(pair.y, w, sum);
-		merged = fma(source[(at + c) * (INPUTS / 4u) + k4], vec4(w), merged);
+		merged = fma(source2[(at + c) * (INPUTS / 2u) + k2], vec2(w), merged);
 	}
 	return merged / sum;
 }
 
 void main()
 {
-	if (!tile_init())
-		return;
-	if (lane() < uint(TOKENS))
+	tile_init();
+	if (lane() < tile_rows)
 		cells[lane()] = row_index(tile_row(lane()), ROW_CELL, CELLS);
 	residual_add();
 }

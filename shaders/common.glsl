@@ -4,7 +4,7 @@
  * unpu_view_read()), halves as integers, push constants. Word i of a shader's spec is constant i;
  * the first two are rows and slots wherever there is a state buffer.
  */
-layout(local_size_x_id = 30) in;
+layout(local_size_x = 256, local_size_x_id = 30) in;
 layout(constant_id = 0) const uint ROWS = 1u;
 layout(constant_id = 1) const uint SLOTS = 1u;
 
@@ -58,10 +58,9 @@ void state_fault(uint fault)
 /* value, or the largest below bound (> 0) and a fault. */
 uint state_clamp(uint value, uint bound)
 {
-	if (value < bound)
-		return value;
-	state_fault(FAULT_INDEX);
-	return bound - 1u;
+	if (value >= bound)
+		state_fault(FAULT_INDEX);
+	return min(value, bound - 1u);
 }
 
 uint row_word(uint row, uint word)
@@ -78,16 +77,21 @@ uint row_index(uint row, uint word, uint bound)
 shared uint shared_live;
 
 /*
- * Live rows, 0 after a stop. One invocation reads for its work-group, because the host may write
- * `stop` at any time and all must come to the same barriers. Called by all, first, once.
+ * Live rows, 0 after a stop. The host may write `stop` at any time, so invocations of a work-group
+ * need not agree: none may leave out a barrier for it.
  */
+uint state_live_here()
+{
+	uint live = state_clamp(state[STATE_LIVE], ROWS + 1u);
+
+	return state[STATE_STOP] != 0u ? 0u : live;
+}
+
+/* The same for a work-group as a whole: one invocation reads. Called by all, first, once. */
 uint state_live()
 {
-	if (gl_LocalInvocationID.x == 0u) {
-		uint live = state_clamp(state[STATE_LIVE], ROWS + 1u);
-
-		shared_live = state[STATE_STOP] != 0u ? 0u : live;
-	}
+	if (gl_LocalInvocationID.x == 0u)
+		shared_live = state_live_here();
 	barrier();
 	return shared_live;
 }

@@ -13,12 +13,7 @@ layout(constant_id = 8) const uint ACT = 0u;
 layout(constant_id = 9) const float EPS = 1e-5;
 
 #define INPUTS	HIDDEN
-#if TOKENS == 1
-#define PANELS	2
-#else
-#define PANELS	1
-#endif
-#define XS	512u
+#define XS	1024u
 #include "mm.glsl"
 #include "norm.glsl"
 
@@ -31,13 +26,15 @@ const uint ACT_RELU = 2u;
 /* As the twin's: no cancellation, and an overflow of exp() gives the limit. NaN stays NaN. */
 float activation(float gate)
 {
-	float u = gate;
+	float u = gate, y;
 
-	if (ACT == ACT_RELU)
-		return gate < 0.0 ? 0.0 : gate;
 	if (ACT == ACT_GELU)	/* tanh form; 2 sqrt(2 / pi) */
 		u = 1.5957691216 * gate * (1.0 + 0.044715 * gate * gate);
-	return gate / (1.0 + exp(-u));
+	if (ACT == ACT_RELU)
+		y = gate < 0.0 ? 0.0 : gate;
+	else
+		y = gate / (1.0 + exp(-u));
+	return y;
 }
 
 void ffn_put(uint t, float gate, float up)
@@ -47,8 +44,6 @@ void ffn_put(uint t, float gate, float up)
 	uint bias = PARAMS_NEXT + (GATED ? 64u : 32u) * unit + lane();
 	float y;
 
-	if (t >= tile_rows)
-		return;
 	if ((FLAGS & FLAG_BIAS) != 0u) {
 		gate += params[bias];
 		up += GATED ? params[bias + 32u] : 0.0;
@@ -57,28 +52,22 @@ void ffn_put(uint t, float gate, float up)
 	if (GATED)
 		y *= up;
 	/* act(0 + bias) is not 0, and NaN x 0 in Wdown's padding is not 0. */
-	h[(tile_first + t) * pad32(FFN) + element] = element < FFN ? y : 0.0;
+	if (TOKENS == 1 || t < tile_rows)
+		h[(tile_first + t) * pad32(FFN) + element] = element < FFN ? y : 0.0;
 }
 
 void main()
 {
 	uint panel = gl_WorkGroupID.x * (GATED ? 2u : 1u);
 
-	if (!tile_init())
-		return;
+	tile_init();
 	norm_init();
-#if PANELS == 2
-	vec2 y = mm_panels(panel, GATED ? panel + 1u : panel, true);
 
-	if (lane() < 32u)
-		ffn_put(0u, y.x, y.y);
-#else
-	tokens_t gate = mm_panels(panel, panel, true);
+	tokens_t gate = mm_panel(panel, true);
 	tokens_t up = gate;
 
 	if (GATED)
-		up = mm_panels(panel + 1u, panel + 1u, true);
-	if (lane() < 32u)
+		up = mm_panel(panel + 1u, false);
+	if (lane_has_sum())
 		EACH_TOKEN2(ffn_put, gate, up);
-#endif
 }

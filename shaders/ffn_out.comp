@@ -10,20 +10,18 @@ layout(constant_id = 5) const uint NUMERIC = 0u;
 layout(constant_id = 6) const uint FLAGS = 0u;
 
 #define INPUTS	FFN
-#define PANELS	1
-#define XS	512u
+#define XS	1024u
+#define X_DIRECT
 #include "mm.glsl"
-#define BIAS_AT	0u
 #include "residual.glsl"
 
-vec4 mm_input(uint t, uint row, uint k4)
+vec2 mm_input(uint t, uint row, uint k2)
 {
-	return source[row * (BLOCKS * 8u) + k4];
+	return source2[row * (BLOCKS * 16u) + k2];
 }
 
 void main()
 {
-	if (!tile_init())
-		return;
+	tile_init();
 	residual_add();
 }

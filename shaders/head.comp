@@ -13,17 +13,16 @@ layout(constant_id = 8) const float EPS = 1e-5;
 layout(constant_id = 9) const uint LOGIT_ROWS = 1u;
 
 #define INPUTS	HIDDEN
-#define PANELS	1
-#define XS	512u
+#define XS	1024u
 #define OWN_TILE
 #include "mm.glsl"
 
 /* The rows of the tile that want logits: bits, then one after the other. */
 shared uint wanted;
 
-bool tile_init()
+void tile_init()
 {
-	uint live = state_live();
+	uint live = state_live_here();
 	uint row = tile_first + lane();
 
 	if (lane() == 0u)
@@ -34,7 +33,7 @@ bool tile_init()
 		atomicOr(wanted, 1u << lane());
 	barrier();
 	tile_rows = bitCount(wanted);
-	return tile_rows > 0u;
+	tile_mask = tile_rows > 0u ? ~0u : 0u;
 }
 
 uint tile_row(uint t)
@@ -61,11 +60,9 @@ void head_put(uint t, float y)
 {
 	uint id = (push.base + gl_WorkGroupID.x) * 32u + lane();
 
-	if (t >= tile_rows)
-		return;
 	if ((FLAGS & FLAG_BIAS) != 0u)
 		y += params[PARAMS_NEXT + id];
-	if (id < VOCAB)
+	if (id < VOCAB && t < tile_rows)
 		logits[outs[t] * VOCAB + id] = y;
 	ys[t * 32u + lane()] = id < VOCAB ? y : uintBitsToFloat(0xff800000u);
 }
@@ -95,15 +92,14 @@ void head_max(uint t)
 
 void main()
 {
-	if (!tile_init())
-		return;
+	tile_init();
 	if (lane() < tile_rows)
 		outs[lane()] = row_index(tile_row(lane()), ROW_OUT, LOGIT_ROWS);
 	norm_init();
 
-	tokens_t y = mm_panels(gl_WorkGroupID.x, gl_WorkGroupID.x, true);
+	tokens_t y = mm_panel(gl_WorkGroupID.x, true);
 
-	if (lane() < 32u)
+	if (lane_has_sum())
 		EACH_TOKEN(head_put, y);
 	barrier();
 	if (lane() < tile_rows)

@@ -8,8 +8,11 @@
  * the split's blocks in order, then the splits in order. Sums are by fma() and `precise`, for a
  * compiler may otherwise contract one build and not the other.
  *
- * The shader defines before including this: TOKENS; PANELS, panels an invocation has rows of (2
- * only where TOKENS is 1); XS, 16-byte words of x in shared memory; LAYOUT, NUMERIC and INPUTS, K.
+ * The shader defines before including this: TOKENS; XS, 8-byte words of x in shared memory; LAYOUT,
+ * NUMERIC and INPUTS, K; X_DIRECT where x needs no preparing.
+ *
+ * For V3D, whose registers are 16 where 4 threads share them: no store of 16 bytes, and whatever is
+ * loaded is loaded next to its use.
  */
 #ifdef MATH_F32S
 #extension GL_KHR_shader_subgroup_arithmetic : require
@@ -17,16 +20,21 @@
 #include "common.glsl"
 
 layout(std430, binding = 1) readonly buffer Input { vec4 source[]; };
+layout(std430, binding = 1) readonly buffer Input2 { vec2 source2[]; };
 layout(std430, binding = 2) readonly buffer Params { float params[]; };
-layout(std430, binding = 2) readonly buffer Params4 { vec4 params4[]; };
+layout(std430, binding = 2) readonly buffer Params2 { vec2 params2[]; };
 layout(std430, binding = 3) readonly buffer Quants { uvec4 quants[]; };
 layout(std430, binding = 4) readonly buffer Scales { uint scales[]; };
 
 const uint KS = gl_WorkGroupSize.x / 32u;
 const uint BLOCKS = (INPUTS + 31u) / 32u;
-/* Blocks of one chunk: as many as there is room for, the same number for every split if possible. */
-const uint ROOM = XS / (8u * TOKENS);
-const uint CHUNK = KS > ROOM ? ROOM : ROOM - ROOM % KS;
+/* Blocks of one chunk: as many as there is room for, the same number for every split. */
+const uint ROOM = XS / (16u * TOKENS);
+#ifdef X_DIRECT
+const uint CHUNK = BLOCKS;
+#else
+const uint CHUNK = ROOM - ROOM % KS;
+#endif
 
 const uint FLAG_NORM_BIAS = 1u;
 const uint FLAG_BIAS = 2u;
@@ -34,43 +42,30 @@ const uint FLAG_QK_NORM = 4u;
 const uint FLAG_GATED = 8u;
 const uint NORM_LAYER = 1u;
 
-/* One number for each token of the tile, and what an invocation sums. */
+/* One number for each token of the tile. */
 #if TOKENS == 1
 #define tokens_t float
-#if PANELS == 2
-#define sum_t vec2
-#else
-#define sum_t float
-#endif
+#define EACH_TOKEN(__f, __v)	__f(0u, __v)
+#define EACH_TOKEN2(__f, __v, __w)	__f(0u, __v, __w)
+#elif TOKENS == 2
+#define tokens_t vec2
+#define EACH_TOKEN(__f, __v) { __f(0u, (__v).x); __f(1u, (__v).y); }
+#define EACH_TOKEN2(__f, __v, __w) { __f(0u, (__v).x, (__w).x); __f(1u, (__v).y, (__w).y); }
 #elif TOKENS == 4
 #define tokens_t vec4
-#define sum_t vec4
-#else
-#define tokens_t mat2x4
-#define sum_t mat2x4
-#endif
-
-/* __f(t, number of token t) */
-#if TOKENS == 1
-#define EACH_TOKEN(__f, __v)	__f(0u, __v)
-#elif TOKENS == 4
 #define EACH_TOKEN(__f, __v) { \
 	__f(0u, (__v).x); __f(1u, (__v).y); __f(2u, (__v).z); __f(3u, (__v).w); \
 }
-#else
-#define EACH_TOKEN(__f, __v) { \
-	__f(0u, (__v)[0].x); __f(1u, (__v)[0].y); __f(2u, (__v)[0].z); __f(3u, (__v)[0].w); \
-	__f(4u, (__v)[1].x); __f(5u, (__v)[1].y); __f(6u, (__v)[1].z); __f(7u, (__v)[1].w); \
-}
-#endif
-
-/* The same of two numbers. */
-#if TOKENS == 4
 #define EACH_TOKEN2(__f, __v, __w) { \
 	__f(0u, (__v).x, (__w).x); __f(1u, (__v).y, (__w).y); \
 	__f(2u, (__v).z, (__w).z); __f(3u, (__v).w, (__w).w); \
 }
 #else
+#define tokens_t mat2x4
+#define EACH_TOKEN(__f, __v) { \
+	__f(0u, (__v)[0].x); __f(1u, (__v)[0].y); __f(2u, (__v)[0].z); __f(3u, (__v)[0].w); \
+	__f(4u, (__v)[1].x); __f(5u, (__v)[1].y); __f(6u, (__v)[1].z); __f(7u, (__v)[1].w); \
+}
 #define EACH_TOKEN2(__f, __v, __w) { \
 	__f(0u, (__v)[0].x, (__w)[0].x); __f(1u, (__v)[0].y, (__w)[0].y); \
 	__f(2u, (__v)[0].z, (__w)[0].z); __f(3u, (__v)[0].w, (__w)[0].w); \
@@ -79,13 +74,41 @@ const uint NORM_LAYER = 1u;
 }
 #endif
 
-/*
- * x of a chunk: TOKENS == 1: [k / 4], the 4 side by side; else [k][token]. Between the panels,
- * where TOKENS > 1, what the invocations have to tell each other.
- */
-shared uvec4 xs[XS];
+/* __v = __f(t, number of token t, a, b) */
 #if TOKENS == 1
-shared sum_t sums[256 - 32];
+#define MAP_TOKENS(__v, __f, __a, __b) __v = __f(0u, __v, __a, __b)
+#elif TOKENS == 2
+#define MAP_TOKENS(__v, __f, __a, __b) { \
+	__v.x = __f(0u, __v.x, __a, __b); \
+	__v.y = __f(1u, __v.y, __a, __b); \
+}
+#elif TOKENS == 4
+#define MAP_TOKENS(__v, __f, __a, __b) { \
+	__v.x = __f(0u, __v.x, __a, __b); \
+	__v.y = __f(1u, __v.y, __a, __b); \
+	__v.z = __f(2u, __v.z, __a, __b); \
+	__v.w = __f(3u, __v.w, __a, __b); \
+}
+#else
+#define MAP_TOKENS(__v, __f, __a, __b) { \
+	__v[0].x = __f(0u, __v[0].x, __a, __b); \
+	__v[0].y = __f(1u, __v[0].y, __a, __b); \
+	__v[0].z = __f(2u, __v[0].z, __a, __b); \
+	__v[0].w = __f(3u, __v[0].w, __a, __b); \
+	__v[1].x = __f(4u, __v[1].x, __a, __b); \
+	__v[1].y = __f(5u, __v[1].y, __a, __b); \
+	__v[1].z = __f(6u, __v[1].z, __a, __b); \
+	__v[1].w = __f(7u, __v[1].w, __a, __b); \
+}
+#endif
+
+/*
+ * x of a chunk: [token][k / 2]. Between the panels, where TOKENS > 1, what invocations have to tell
+ * each other.
+ */
+shared uvec2 xs[XS];
+#if TOKENS == 1
+shared float sums[256];
 #endif
 
 uint lane()
@@ -93,109 +116,121 @@ uint lane()
 	return gl_LocalInvocationID.x;
 }
 
-/* ---- invocations tell each other a number per token -------------------------------------- */
-
-/* Slot 0..223. */
-void slot_put(uint i, sum_t v)
-{
-#if TOKENS == 1
-	sums[i] = v;
-#elif TOKENS == 4
-	xs[i] = floatBitsToUint(v);
-#else
-	xs[2u * i] = floatBitsToUint(v[0]);
-	xs[2u * i + 1u] = floatBitsToUint(v[1]);
-#endif
-}
-
-sum_t slot_get(uint i)
-{
-#if TOKENS == 1
-	return sums[i];
-#elif TOKENS == 4
-	return uintBitsToFloat(xs[i]);
-#else
-	return mat2x4(uintBitsToFloat(xs[2u * i]), uintBitsToFloat(xs[2u * i + 1u]));
-#endif
-}
-
-/* Of the invocations with the same lane() & 31, in order; for lanes below 32. Slot lane() is free
- * for those afterwards, the others after a barrier. */
-sum_t splits_sum(sum_t v)
-{
-	precise sum_t sum = v;
-
-	if (KS == 1u)
-		return v;
-	if (TOKENS > 1)		/* slots lie over x */
-		barrier();
-	if (lane() >= 32u)
-		slot_put(lane() - 32u, v);
-	barrier();
-	if (lane() < 32u)
-		for (uint i = lane(); i < 32u * (KS - 1u); i += 32u)
-			sum += slot_get(i);
-	return sum;
-}
-
 /* ---- the tile of tokens ------------------------------------------------------------------ */
 
 uint tile_first = gl_WorkGroupID.y * uint(TOKENS);
 uint tile_rows;		/* that are live */
+uint tile_mask;		/* ~0, or 0 without any */
 
-/* False: nothing to do, for all invocations alike. Called first, once. */
-bool tile_init();
+/* Called first, once. Invocations need not agree on whether there are rows, but for barriers. */
+void tile_init();
 
 /* A row of x for each token, the last one again past the live. */
 uint tile_row(uint t);
 
 #ifndef OWN_TILE
-bool tile_init()
+void tile_init()
 {
-	uint live = state_live();
+	uint live = state_live_here();
 
-	tile_rows = live > tile_first ? min(live - tile_first, uint(TOKENS)) : 0u;
-	return tile_rows > 0u;
+	tile_rows = min(live - min(live, tile_first), uint(TOKENS));
+	tile_mask = tile_rows > 0u ? ~0u : 0u;
 }
 
 uint tile_row(uint t)
 {
-	return tile_first + min(t, tile_rows - 1u);
+	return tile_first + (TOKENS > 1 ? min(t, tile_rows - 1u) : 0u);
 }
 #endif
 
+/*
+ * The bound of a loop that is left out where there are no live rows. Compilers cannot know it, which
+ * keeps them from unrolling: all loads would go to the front and take registers there are not.
+ */
+uint live_only(uint n)
+{
+	return n & tile_mask;
+}
+
+/* ---- invocations tell each other a number per token -------------------------------------- */
+
+/* Slot 0..255. Those of one invocation lie apart: neighbours would become one store of 16 bytes. */
+void slot_put(uint i, tokens_t v)
+{
+#if TOKENS == 1
+	sums[i] = v;
+#elif TOKENS == 2
+	xs[i] = floatBitsToUint(v);
+#elif TOKENS == 4
+	xs[i] = floatBitsToUint(v.xy);
+	xs[256u + i] = floatBitsToUint(v.zw);
+#else
+	xs[i] = floatBitsToUint(v[0].xy);
+	xs[256u + i] = floatBitsToUint(v[0].zw);
+	xs[512u + i] = floatBitsToUint(v[1].xy);
+	xs[768u + i] = floatBitsToUint(v[1].zw);
+#endif
+}
+
+tokens_t slot_get(uint i)
+{
+#if TOKENS == 1
+	return sums[i];
+#elif TOKENS == 2
+	return uintBitsToFloat(xs[i]);
+#elif TOKENS == 4
+	return vec4(uintBitsToFloat(xs[i]), uintBitsToFloat(xs[256u + i]));
+#else
+	return mat2x4(uintBitsToFloat(xs[i]), uintBitsToFloat(xs[256u + i]),
+		      uintBitsToFloat(xs[512u + i]), uintBitsToFloat(xs[768u + i]));
+#endif
+}
+
+/* Of the invocations with the same lane() & 31, in order; for lanes below 32. Slots 0..31 are free
+ * for those afterwards, the others after a barrier. */
+tokens_t splits_sum(tokens_t v)
+{
+	precise tokens_t sum = v;
+
+	if (KS > 1u) {
+		if (TOKENS > 1)		/* slots lie over x */
+			barrier();
+		slot_put(lane(), v);
+		barrier();
+		for (uint i = 1u, end = live_only(KS); i < end; i++)
+			sum += slot_get((lane() & 31u) + 32u * i);
+	}
+	return sum;
+}
+
 /* ---- x ----------------------------------------------------------------------------------- */
 
-/* Of the shader: inputs 4 k4..4 k4 + 3 of this row of x. */
-vec4 mm_input(uint t, uint row, uint k4);
-
-vec4 tile_input(uint t, uint k4)
-{
-	return mm_input(t, tile_row(t), k4);
-}
+/* Of the shader: inputs 2 k2 and 2 k2 + 1 of this row of x, the tile's row t. */
+vec2 mm_input(uint t, uint row, uint k2);
 
 /* Blocks first_block.. of x into shared memory, by all. */
 void mm_fill(uint first_block, uint blocks)
 {
-	for (uint i = lane(); i < blocks * 8u; i += gl_WorkGroupSize.x) {
-		uint k4 = first_block * 8u + i;
+	uint end = live_only(blocks * 16u * uint(TOKENS));
 
-#if TOKENS == 1
-		xs[i] = floatBitsToUint(tile_input(0u, k4));
-#else
-		for (uint t = 0u; t < uint(TOKENS); t += 4u) {
-			mat4 x = transpose(mat4(tile_input(t, k4), tile_input(t + 1u, k4),
-						tile_input(t + 2u, k4),
-						tile_input(t + 3u, k4)));
-			uint at = (i * 4u * uint(TOKENS) + t) / 4u;
+	for (uint i = lane(); i < end; i += gl_WorkGroupSize.x) {
+		uint t = i / (blocks * 16u), k2 = i - t * blocks * 16u;
 
-			xs[at] = floatBitsToUint(x[0]);
-			xs[at + uint(TOKENS) / 4u] = floatBitsToUint(x[1]);
-			xs[at + uint(TOKENS) / 2u] = floatBitsToUint(x[2]);
-			xs[at + 3u * uint(TOKENS) / 4u] = floatBitsToUint(x[3]);
-		}
-#endif
+		xs[t * (CHUNK * 16u) + k2] =
+			floatBitsToUint(mm_input(t, tile_row(t), first_block * 16u + k2));
 	}
+}
+
+/* Inputs of the tile's row t: quad `quad` of what is in shared memory, or of all. */
+vec4 x_quad(uint t, uint quad)
+{
+#ifdef X_DIRECT
+	return source[tile_row(t) * (BLOCKS * 8u) + quad];
+#else
+	uint at = t * (CHUNK * 16u) + quad * 2u;
+
+	return uintBitsToFloat(uvec4(xs[at], xs[at + 1u]));
+#endif
 }
 
 /* ---- weights ----------------------------------------------------------------------------- */
@@ -226,196 +261,121 @@ vec4 f16_quad(uint low, uint high)
 	return vec4(f16_float(low), f16_float(low >> 16), f16_float(high), f16_float(high >> 16));
 }
 
-/* sum + w . x for four k; at: place of the first in xs. */
-#if TOKENS == 1
-float quad_add(vec4 w, vec4 x, float sum)
+/* sum + w . x for four k. */
+float quad_add(uint t, float sum, vec4 w, uint quad)
 {
+	vec4 x = x_quad(t, quad);
 	precise float s = sum;
 
 	s = fma(w.x, x.x, s);
 	s = fma(w.y, x.y, s);
 	s = fma(w.z, x.z, s);
-	s = fma(w.w, x.w, s);
-	return s;
-}
-#else
-tokens_t k_add(float w, uint at, tokens_t sum)
-{
-#if TOKENS == 4
-	precise vec4 s = fma(vec4(w), uintBitsToFloat(xs[at]), sum);
-
-	return s;
-#else
-	precise vec4 a = fma(vec4(w), uintBitsToFloat(xs[at]), sum[0]);
-	precise vec4 b = fma(vec4(w), uintBitsToFloat(xs[at + 1u]), sum[1]);
-
-	return mat2x4(a, b);
-#endif
+	return fma(w.w, x.w, s);
 }
 
-tokens_t quad_add(vec4 w, uint at, tokens_t sum)
-{
-	const uint step = uint(TOKENS) / 4u;
-
-	sum = k_add(w.x, at, sum);
-	sum = k_add(w.y, at + step, sum);
-	sum = k_add(w.z, at + 2u * step, sum);
-	return k_add(w.w, at + 3u * step, sum);
+#define QUAD(__sum, __i, __w) { \
+	vec4 w = __w; \
+	MAP_TOKENS(__sum, quad_add, w, quad + (__i)); \
 }
-#endif
-
-/* Quad number `quad` of a block of x, and of the weights of one or two panels. */
-#if TOKENS == 1
-#if PANELS == 2
-#define QUAD_ADD(__sum, __quad, __weights) { \
-	vec4 x = uintBitsToFloat(xs[at + (__quad)]); \
-	__sum.x = quad_add(__weights(p0), x, __sum.x); \
-	__sum.y = quad_add(__weights(p1), x, __sum.y); \
-}
-#else
-#define QUAD_ADD(__sum, __quad, __weights) \
-	__sum = quad_add(__weights(p0), uintBitsToFloat(xs[at + (__quad)]), __sum)
-#endif
-#else
-#define QUAD_ADD(__sum, __quad, __weights) \
-	__sum = quad_add(__weights(p0), at + (__quad) * uint(TOKENS), __sum)
-#endif
-
-#if PANELS == 2
-#define LOAD(__piece) \
-	uvec4 p0 = quants[b0 + 32u * (__piece)], p1 = quants[b1 + 32u * (__piece)]
-#else
-#define LOAD(__piece) uvec4 p0 = quants[b0 + 32u * (__piece)]
-#endif
 
 /* Pieces of a block, 16 bytes of each of the 32 rows. */
 const uint PIECES = LAYOUT == LAYOUT_F32_R32 ? 8u : LAYOUT == LAYOUT_F16_R32 ? 4u :
 		    LAYOUT == LAYOUT_Q8_R32 ? 2u : 1u;
 
-/* Of block number b. */
-float mm_scale(uint b)
+const bool QUANTISED = LAYOUT == LAYOUT_Q8_R32 || LAYOUT == LAYOUT_Q4_R32;
+
+tokens_t sum_scaled(tokens_t s, float d, tokens_t sum)
 {
-	uint row = lane() & 31u;
-
-	return f16_float(scales[b * 16u + row / 2u] >> (row & 1u) * 16u);
-}
-
-/* sum + s, which is the block's sum without its scale. */
-sum_t sum_add(sum_t s, uint block0, uint block1, sum_t sum)
-{
-#if PANELS == 2
-	precise vec2 next = fma(s, vec2(mm_scale(block0), mm_scale(block1)), sum);
-
-	return next;
-#elif TOKENS == 8
-	float d = mm_scale(block0);
+#if TOKENS == 8
 	precise vec4 a = fma(s[0], vec4(d), sum[0]);
 	precise vec4 b = fma(s[1], vec4(d), sum[1]);
 
 	return mat2x4(a, b);
 #else
-	precise sum_t next = fma(s, sum_t(mm_scale(block0)), sum);
+	precise tokens_t next = fma(s, tokens_t(d), sum);
 
 	return next;
 #endif
 }
 
-#define W_F32(__p)	uintBitsToFloat(__p)
-#define W_F16A(__p)	f16_quad(__p.x, __p.y)
-#define W_F16B(__p)	f16_quad(__p.z, __p.w)
-#define W_Q8X(__p)	q8_quad(__p.x)
-#define W_Q8Y(__p)	q8_quad(__p.y)
-#define W_Q8Z(__p)	q8_quad(__p.z)
-#define W_Q8W(__p)	q8_quad(__p.w)
-#define W_LOWX(__p)	q4_quad(__p.x)
-#define W_LOWY(__p)	q4_quad(__p.y)
-#define W_LOWZ(__p)	q4_quad(__p.z)
-#define W_LOWW(__p)	q4_quad(__p.w)
-#define W_HIGHX(__p)	q4_quad(__p.x >> 4)
-#define W_HIGHY(__p)	q4_quad(__p.y >> 4)
-#define W_HIGHZ(__p)	q4_quad(__p.z >> 4)
-#define W_HIGHW(__p)	q4_quad(__p.w >> 4)
-
-/* sum += the block's rows . x; b0, b1: numbers of the block in the planes, xb: in the chunk. */
-sum_t mm_block(uint block0, uint block1, uint xb, sum_t sum)
+/*
+ * sum += a block of the panel's row . a block of x. piece: its first 16 bytes in the plane of quants;
+ * scale: its scale, in words; quad: its x in x_quad().
+ */
+tokens_t mm_block(uint piece, uint scale, uint quad, tokens_t sum)
 {
-	uint b0 = block0 * PIECES * 32u + (lane() & 31u);
-	uint b1 = block1 * PIECES * 32u + (lane() & 31u);
-	uint at = xb * 8u * uint(TOKENS);
-	sum_t s = sum_t(0.0);
+	tokens_t s = tokens_t(0.0);
+	uvec4 p;
 
 	if (LAYOUT == LAYOUT_F32_R32) {
-		for (uint i = 0u; i < 8u; i++) {
-			LOAD(i);
-
-			QUAD_ADD(sum, i, W_F32);
+		for (uint i = 0u, end = live_only(8u); i < end; i++)
+			QUAD(s, i, uintBitsToFloat(quants[piece + 32u * i]));
+	} else if (LAYOUT == LAYOUT_F16_R32) {
+		for (uint i = 0u, end = live_only(8u); i < end; i++) {
+			p = (i & 1u) == 0u ? quants[piece + 16u * i] : p.zwxy;
+			QUAD(s, i, f16_quad(p.x, p.y));
 		}
-		return sum;
-	}
-	if (LAYOUT == LAYOUT_F16_R32) {
-		for (uint i = 0u; i < 4u; i++) {
-			LOAD(i);
-
-			QUAD_ADD(sum, 2u * i, W_F16A);
-			QUAD_ADD(sum, 2u * i + 1u, W_F16B);
-		}
-		return sum;
-	}
-	if (LAYOUT == LAYOUT_Q8_R32) {
-		for (uint i = 0u; i < 2u; i++) {
-			LOAD(i);
-
-			QUAD_ADD(s, 4u * i, W_Q8X);
-			QUAD_ADD(s, 4u * i + 1u, W_Q8Y);
-			QUAD_ADD(s, 4u * i + 2u, W_Q8Z);
-			QUAD_ADD(s, 4u * i + 3u, W_Q8W);
+	} else if (LAYOUT == LAYOUT_Q8_R32) {
+		for (uint i = 0u, end = live_only(8u); i < end; i++) {
+			p = (i & 3u) == 0u ? quants[piece + 8u * i] : p.yzwx;
+			QUAD(s, i, q8_quad(p.x));
 		}
 	} else {
-		LOAD(0u);
-
-		QUAD_ADD(s, 0u, W_LOWX);
-		QUAD_ADD(s, 1u, W_LOWY);
-		QUAD_ADD(s, 2u, W_LOWZ);
-		QUAD_ADD(s, 3u, W_LOWW);
-		QUAD_ADD(s, 4u, W_HIGHX);
-		QUAD_ADD(s, 5u, W_HIGHY);
-		QUAD_ADD(s, 6u, W_HIGHZ);
-		QUAD_ADD(s, 7u, W_HIGHW);
+		p = quants[piece];
+		for (uint i = 0u, end = live_only(4u); i < end; i++) {
+			QUAD(s, i, q4_quad(p.x));
+			QUAD(s, i + 4u, q4_quad(p.x >> 4));
+			p = p.yzwx;
+		}
 	}
-	return sum_add(s, block0, block1, sum);
+	return sum_scaled(s, QUANTISED ? f16_float(scales[scale] >> lane() * 16u % 32u) : 1.0, sum);
+}
+
+/* The lanes that a whole sum comes to, where there are rows. */
+bool lane_has_sum()
+{
+	return lane() < live_only(32u);
 }
 
 /* ---- the product ------------------------------------------------------------------------- */
 
-/* The first block of this split in a chunk. */
-uint split_first(uint first)
+/*
+ * sum += this split's share of a chunk. All splits take as many turns, so that V3D need not ask whose
+ * turn it is.
+ */
+tokens_t mm_chunk(uint panel, uint first, uint blocks, bool fill, tokens_t sum)
 {
-	if (CHUNK % KS == 0u)
-		return lane() / 32u;
-	return (lane() / 32u + KS - first % KS) % KS;
+	uint split = lane() / 32u, row = lane() & 31u;
+	uint block = panel * BLOCKS + first + split;
+	uint piece = block * (32u * PIECES) + row, scale = block * 16u + row / 2u;
+
+#ifndef X_DIRECT
+	barrier();	/* slots of the panels before may still be read */
+	if (fill || BLOCKS > CHUNK || TOKENS > 1) {
+		mm_fill(first, blocks);
+		barrier();
+	}
+#endif
+	for (uint b = 0u, end = live_only(blocks); b < end; b += KS)
+		if (BLOCKS % KS == 0u || b + split < blocks)
+			sum = mm_block(piece + b * (32u * PIECES), scale + b * 16u,
+				       (b + split) * 8u, sum);
+	return sum;
 }
 
 /*
- * Rows of the panels `panel0` and `panel1` (numbered in what is bound) times x, for lanes below 32.
- * fill: x is not in shared memory yet.
+ * Rows of a panel (numbered in what is bound) times x, for lanes below 32. fill: x is not in shared
+ * memory yet.
  */
-sum_t mm_panels(uint panel0, uint panel1, bool fill)
+tokens_t mm_panel(uint panel, bool fill)
 {
-	sum_t sum = sum_t(0.0);
+	tokens_t sum = tokens_t(0.0);
 
-	for (uint first = 0u; first < BLOCKS; first += CHUNK) {
-		uint blocks = min(CHUNK, BLOCKS - first);
-
-		if (fill || BLOCKS > CHUNK) {
-			barrier();
-			mm_fill(first, blocks);
-			barrier();
-		} else {
-			barrier();	/* slots of the panels before may still be read */
-		}
-		for (uint b = split_first(first); b < blocks; b += KS)
-			sum = mm_block(panel0 * BLOCKS + first + b, panel1 * BLOCKS + first + b, b,
-				       sum);
+	if (BLOCKS <= CHUNK) {	/* no driver unrolls a loop around loops, not even one of one turn */
+		sum = mm_chunk(panel, 0u, BLOCKS, fill, sum);
+	} else {
+		for (uint first = 0u; first < BLOCKS; first += CHUNK)
+			sum = mm_chunk(panel, first, min(CHUNK, BLOCKS - first), fill, sum);
 	}
 	return splits_sum(sum);
 }

@@ -19,13 +19,7 @@ layout(constant_id = 14) const uint ROPE_DIMS = 64u;
 layout(constant_id = 15) const uint POSITIONS = 256u;
 
 #define INPUTS	HIDDEN
-#if TOKENS == 1
-#define PANELS	2
-#define XS	512u
-#else
-#define PANELS	1
-#define XS	448u	/* a head of 256 of 8 tokens lies beside it in 16 KiB */
-#endif
+#define XS	1024u
 #include "mm.glsl"
 #include "norm.glsl"
 
@@ -80,17 +74,8 @@ void head_rows()
 	uint last = (head() * HEAD_DIM + HEAD_DIM - 1u) / 32u;
 	uint bound = push.base * HEAD_DIM / 32u;	/* panel that the planes are bound from */
 
-	for (uint p = first; p <= last; p += uint(PANELS)) {
-#if PANELS == 2
-		uint next = min(p + 1u, last);
-		vec2 y = mm_panels(p - bound, next - bound, p == first);
-
-		head_panel(p, y.x);
-		head_panel(next, y.y);
-#else
-		head_panel(p, mm_panels(p - bound, p - bound, true));
-#endif
-	}
+	for (uint p = first; p <= last; p++)
+		head_panel(p, mm_panel(p - bound, p == first));
 	barrier();
 }
 
@@ -184,8 +169,7 @@ void head_store(uint t, uint w)
 
 void main()
 {
-	if (!tile_init())
-		return;
+	tile_init();
 	norm_init();
 	head_rows();
 	head_squares();

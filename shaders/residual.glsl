@@ -8,17 +8,16 @@ void residual_put(uint t, float y)
 	uint element = (push.base + gl_WorkGroupID.x) * 32u + lane();
 	uint at = (tile_first + t) * pad32(HIDDEN) + element;
 
-	if (t >= tile_rows)
-		return;
 	if ((FLAGS & FLAG_BIAS) != 0u)
 		y += params[element];
-	x[at] += y;
+	if (TOKENS == 1 || t < tile_rows)
+		x[at] += y;
 }
 
 void residual_add()
 {
-	sum_t y = mm_panels(gl_WorkGroupID.x, gl_WorkGroupID.x, true);
+	tokens_t y = mm_panel(gl_WorkGroupID.x, true);
 
-	if (lane() < 32u)
+	if (lane_has_sum())
 		EACH_TOKEN(residual_put, y);
 }

@@ -180,7 +180,7 @@ extern const uint32_t unpu_vk_num_modules;
 /* module.c. Its SPIR-V, to be freed. -ENOMEM; -EIO: not what tools/spirv-pack.c writes. */
 int unpu_vk_module_read(const struct unpu_vk_module *module, uint32_t **words);
 
-#define UNPU_VK_TOKENS	8	/* of the modules for several rows; TOKENS of shaders/ */
+#define UNPU_VK_TOKENS	4	/* of the modules for several rows; TOKENS of shaders/ */
 
 /*
  * Specialization constants: constant_id i is word i of the shader's spec (shaders.h), then
