@@ -197,15 +197,18 @@ static uint32_t try_call(const struct subject *s, const struct call *call, enum 
 
 static void cancel_at_every_point(void **state)
 {
-	static const uint32_t per_submit[] = { 1, 4 };
+	/* the last as on a device that runs by itself, though here its jobs wait to be waited for */
+	static const uint32_t per_submit[] = { 1, 4, 4 };
 	struct subject s;
 
 	(void)state;
 	subject_open(&s, "llama", UNPU_TYPE_Q8_0, 1, 0);
 	faulty_begin(s.model);
 	subject_errors = 0;
-	for (size_t p = 0; p < 2; p++) {
+	for (size_t p = 0; p < 3; p++) {
 		s.model->home->weights->info.tokens_per_submit = per_submit[p];
+		if (p == 2)
+			s.model->home->weights->info.features &= ~DRM_UNPU_FEATURE_WAIT_RUNS;
 		for (size_t i = 0; i < NUM_CALLS; i++)
 			for (int start = 0; start < NUM_STARTS; start++)
 				/* submit, wait and query of at least one job, before and after */

@@ -130,17 +130,21 @@ static bool try_failure(const struct trial *t, uint32_t nth, bool job, int err)
 static void calls_are_all_or_nothing(void **state)
 {
 	uint32_t step = getenv("UNPU_EMULATED") || getenv("UNPU_SANITIZED") ? 3 : 1;
-	static const uint32_t per_submit[] = { 1, 4 };
+	/* the last as on a device that runs by itself, though here its jobs wait to be waited for */
+	static const uint32_t per_submit[] = { 1, 4, 4 };
 	struct subject s;
 	uint32_t nth;
 
 	(void)state;
 	subject_open(&s, "llama", UNPU_TYPE_Q8_0, 1, 0);
 	faulty_begin(s.model);
-	for (size_t i = 0; i < 2 * NUM_CALLS; i++) {
-		struct trial t = { .s = &s, .call = &calls[i / 2], .want = open_session(&s) };
+	for (size_t i = 0; i < 3 * NUM_CALLS; i++) {
+		struct trial t = { .s = &s, .call = &calls[i % NUM_CALLS],
+				   .want = open_session(&s) };
 
-		s.model->home->weights->info.tokens_per_submit = per_submit[i % 2];
+		s.model->home->weights->info.tokens_per_submit = per_submit[i / NUM_CALLS];
+		if (i >= 2 * NUM_CALLS)
+			s.model->home->weights->info.features &= ~DRM_UNPU_FEATURE_WAIT_RUNS;
 		subject_ids(&s, t.ids, NUM_IDS);
 		t.logits = calloc(NUM_IDS, s.vocab * sizeof(*t.logits));
 		assert_non_null(t.logits);
@@ -316,14 +320,16 @@ static void lies_are_found_out(void **state)
 	subject_open(&s, "llama", UNPU_TYPE_F32, 1, 0);
 	subject_ids(&s, ids, NUM_IDS);
 	faulty_begin(s.model);
-	for (uint32_t i = 0; i < 2 * LIES; i++) {
+	for (uint32_t i = 0; i < 3 * LIES; i++) {
 		uint32_t found = 0;
 		bool told = true;
 
-		s.model->home->weights->info.tokens_per_submit = i % 2 ? 4 : 1;
+		s.model->home->weights->info.tokens_per_submit = i / LIES ? 4 : 1;
+		if (i / LIES == 2)
+			s.model->home->weights->info.features &= ~DRM_UNPU_FEATURE_WAIT_RUNS;
 		for (uint32_t at = 1; told; at++)
-			found += be_lied_to(&s, ids, i / 2, at, &told) == -EIO;
-		assert_true(found || i / 2 == STOP);
+			found += be_lied_to(&s, ids, i % LIES, at, &told) == -EIO;
+		assert_true(found || i % LIES == STOP);
 	}
 	faulty_end();
 	subject_close(&s);
