@@ -5,11 +5,12 @@
  * group: scores, their softmax, and the weighted sum of V, un-normalised. Four query heads run
  * together, so that K and V are read once for them.
  *
- * Up to 256 invocations. Scores: cell i % 64, and every SLICES-th piece of 16 bytes of its K. Sums:
+ * Up to 256 invocations. Scores: cell i % 64, and four elements of every 4 SLICES of its K. Sums:
  * element i % HEAD_DIM of V, and every SPLITS-th cell.
  *
  * VideoCore runs four threads instead of two where a shader has no store of four words and at most
- * 16 values alive: hence arrays of floats, and loops that are not to be unrolled.
+ * 16 values alive: hence arrays of floats, loops that are not to be unrolled, and places that are
+ * made again from shared memory behind every barrier.
  */
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -23,7 +24,8 @@ layout(constant_id = 6) const uint KV_TYPE = 1u;
 layout(constant_id = 7) const float SCALE = 1.0;
 
 layout(std430, binding = 1) readonly buffer Q { vec4 q[]; };
-layout(std430, binding = 2) readonly buffer KvPieces { uvec4 kv_pieces[]; };
+layout(std430, binding = 2) readonly buffer KvHalves { uvec2 kv_halves[]; };
+layout(std430, binding = 2) readonly buffer KvFloats { uvec4 kv_floats[]; };
 layout(std430, binding = 2) readonly buffer KvWords { uint kv_words[]; };
 layout(std430, binding = 3) writeonly buffer Partials { float partials[]; };
 
@@ -33,8 +35,7 @@ const uint PARTS = 256u;
 const uint LANES = gl_WorkGroupSize.x;
 const uint GROUP = HEADS / KV_HEADS;
 const uint HEADS_AT_ONCE = GROUP < TILE ? GROUP : TILE;
-const uint STEP = HEAD_DIM / 4u;			/* from head to head in q */
-const uint PIECES = KV_TYPE == KV_F16 ? HEAD_DIM / 8u : HEAD_DIM / 4u;	/* of a cell */
+const uint QUADS = HEAD_DIM / 4u;			/* of elements in a head */
 const uint WORDS = KV_TYPE == KV_F16 ? HEAD_DIM / 2u : HEAD_DIM;
 const uint SLICES = LANES > CHUNK ? LANES / CHUNK : 1u;
 const uint SPLITS = LANES > HEAD_DIM ? LANES / HEAD_DIM : 1u;
@@ -45,32 +46,59 @@ shared float maxima[32];	/* [part][head] */
 shared float sums[32];
 shared float parts[1024];	/* [head][slice of scores or split of sums] */
 
-void dot4(inout vec4 s, uint at, vec4 k)
+/* Cells of the chunk that the row attends to. */
+uint count()
 {
-	s.x += dot(q[at], k);
-	if (GROUP > 1u)
-		s.y += dot(q[at + STEP], k);
-	if (GROUP > 2u)
-		s.z += dot(q[at + 2u * STEP], k);
-	if (GROUP > 3u)
-		s.w += dot(q[at + 3u * STEP], k);
+	return min(min(shared_cell, CELLS - 1u) - gl_WorkGroupID.y * CHUNK, CHUNK - 1u) + 1u;
 }
 
-/* One slice of q . k for four heads; `at` is q of the first in vec4s, k the cell in pieces. */
+/* The first cell of the chunk in K, or in V. */
+uint first_cell(uint half_of_kv)
+{
+	uint head = half_of_kv * KV_HEADS + push.base + gl_WorkGroupID.x;
+
+	return (head * SLOTS + min(shared_slot, SLOTS - 1u)) * CELLS + gl_WorkGroupID.y * CHUNK;
+}
+
+/* The first query head of this turn. The last four of a group are done with some done before: that
+ * spares loads a bound. */
+uint first_head(uint turn)
+{
+	return (push.base + gl_WorkGroupID.x) * GROUP +
+	       (GROUP > TILE ? min(turn * TILE, GROUP - TILE) : 0u);
+}
+
+/* That head among the partials. */
+uint first_partial(uint turn)
+{
+	return (gl_WorkGroupID.z * (CELLS / CHUNK) + gl_WorkGroupID.y) * HEADS + first_head(turn);
+}
+
+vec4 load_k(uint quad)
+{
+	if (KV_TYPE == KV_F16) {
+		uvec2 raw = kv_halves[quad];
+
+		return vec4(unpackHalf2x16(raw.x), unpackHalf2x16(raw.y));
+	}
+	return uintBitsToFloat(kv_floats[quad]);
+}
+
+/* One slice of q . k for four heads; both begin at these quads. */
 vec4 score(uint at, uint k, uint slice)
 {
 	vec4 s = vec4(0.0);
 
-	[[dont_unroll]] for (uint p = slice; p < PIECES; p += SLICES) {
-		uvec4 raw = kv_pieces[k + p];
+	[[dont_unroll]] for (uint p = slice; p < QUADS; p += SLICES) {
+		vec4 e = load_k(k + p);
 
-		if (KV_TYPE == KV_F16) {
-			dot4(s, at + 2u * p, vec4(unpackHalf2x16(raw.x), unpackHalf2x16(raw.y)));
-			dot4(s, at + 2u * p + 1u,
-			     vec4(unpackHalf2x16(raw.z), unpackHalf2x16(raw.w)));
-		} else {
-			dot4(s, at + p, uintBitsToFloat(raw));
-		}
+		s.x += dot(q[at + p], e);
+		if (GROUP > 1u)
+			s.y += dot(q[at + p + QUADS], e);
+		if (GROUP > 2u)
+			s.z += dot(q[at + p + 2u * QUADS], e);
+		if (GROUP > 3u)
+			s.w += dot(q[at + p + 3u * QUADS], e);
 	}
 	return s;
 }
@@ -83,20 +111,24 @@ void put_parts(uint i, vec4 v)
 	parts[3u * PARTS + i] = v.w;
 }
 
-/* weights = scores of `count` cells, -infinity behind them. */
-void scores(uint at, uint k, uint count)
+/* weights = scores, -infinity behind the row's own cell. */
+void scores(uint turn)
 {
+	uint q_at = (gl_WorkGroupID.z * HEADS + first_head(turn)) * QUADS;
+	uint k = first_cell(0u) * QUADS, cells = count();
+
 	[[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < CHUNK * SLICES; i += LANES)
-		if (i % CHUNK < count)
-			put_parts(i, score(at, k + i % CHUNK * PIECES, i / CHUNK));
+		if (i % CHUNK < cells)
+			put_parts(i, score(q_at, k + i % CHUNK * QUADS, i / CHUNK));
 	barrier();
+	cells = count();
 	[[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < CHUNK * TILE; i += LANES) {
 		uint cell = i / TILE, from = i % TILE * PARTS + cell;
 		float s = 0.0;
 
 		[[dont_unroll]] for (uint slice = 0u; slice < SLICES; slice++)
 			s += parts[from + slice * CHUNK];
-		weights[i] = cell < count ? s * SCALE : uintBitsToFloat(0xff800000u);
+		weights[i] = cell < cells ? s * SCALE : uintBitsToFloat(0xff800000u);
 	}
 	barrier();
 }
@@ -117,9 +149,9 @@ float most_of(uint head)
 }
 
 /* Scores become weights; their sums are left in `sums`, to be read after a barrier. */
-void softmax(uint count)
+void softmax()
 {
-	uint lane = gl_LocalInvocationID.x;
+	uint lane = gl_LocalInvocationID.x, cells;
 
 	if (lane < 32u) {
 		float most = weights[lane];
@@ -129,8 +161,9 @@ void softmax(uint count)
 		maxima[lane] = most;
 	}
 	barrier();
+	cells = count();
 	[[dont_unroll]] for (uint i = lane; i < CHUNK * TILE; i += LANES)
-		weights[i] = i / TILE < count ? exp(weights[i] - most_of(i % TILE)) : 0.0;
+		weights[i] = i / TILE < cells ? exp(weights[i] - most_of(i % TILE)) : 0.0;
 	barrier();
 	if (lane < 32u) {
 		float sum = 0.0;
@@ -149,13 +182,14 @@ float element(uint word, uint i)
 	return uintBitsToFloat(kv_words[word + i]);
 }
 
-/* v: the chunk's first cell in words; to: the first head among the partials. */
-void weighted(uint v, uint count, uint to)
+void weighted(uint turn)
 {
+	uint v = first_cell(1u) * WORDS, cells = count(), to;
+
 	[[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < HEAD_DIM * SPLITS; i += LANES) {
 		vec4 o = vec4(0.0);
 
-		[[dont_unroll]] for (uint cell = i / HEAD_DIM; cell < count; cell += SPLITS) {
+		[[dont_unroll]] for (uint cell = i / HEAD_DIM; cell < cells; cell += SPLITS) {
 			float e = element(v + cell * WORDS, i % HEAD_DIM);
 			uint at = cell * TILE;
 
@@ -165,6 +199,7 @@ void weighted(uint v, uint count, uint to)
 		put_parts(i, o);
 	}
 	barrier();
+	to = first_partial(turn) * HEAD_DIM;
 	[[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < HEAD_DIM * HEADS_AT_ONCE;
 			     i += LANES) {
 		uint from = i / HEAD_DIM * PARTS + i % HEAD_DIM;
@@ -172,19 +207,19 @@ void weighted(uint v, uint count, uint to)
 
 		[[dont_unroll]] for (uint split = 0u; split < SPLITS; split++)
 			o += parts[from + split * HEAD_DIM];
-		partials[to * HEAD_DIM + i] = o;
+		partials[to + i] = o;
 	}
 }
 
-/* {max, sum} of the heads from the one at `to` on. */
-void store_sums(uint to)
+/* {max, sum} of each head. */
+void store_sums(uint turn)
 {
-	uint head = gl_LocalInvocationID.x;
-	uint at = ROWS * (CELLS / CHUNK) * HEADS * HEAD_DIM + 2u * (to + head);
+	uint head = gl_LocalInvocationID.x, at;
 	float sum = 0.0;
 
 	if (head >= HEADS_AT_ONCE)
 		return;
+	at = ROWS * (CELLS / CHUNK) * HEADS * HEAD_DIM + 2u * (first_partial(turn) + head);
 	[[dont_unroll]] for (uint i = head; i < 32u; i += TILE)
 		sum += sums[i];
 	partials[at] = most_of(head);
@@ -193,35 +228,26 @@ void store_sums(uint to)
 
 void main()
 {
-	uint head = push.base + gl_WorkGroupID.x, chunk = gl_WorkGroupID.y, row = gl_WorkGroupID.z;
-	uint chunks = push.words[0], cell, slot, live, count, k, v;
+	uint row = gl_WorkGroupID.z, cell;
 
 	if (gl_LocalInvocationID.x == 0u) {
 		shared_cell = row_word(row, ROW_CELL);
 		shared_slot = row_word(row, ROW_SLOT);
 	}
-	live = state_live();
-	if (row >= live)
+	if (row >= state_live())
 		return;
 	cell = state_clamp(shared_cell, CELLS);
-	slot = state_clamp(shared_slot, SLOTS);
+	state_clamp(shared_slot, SLOTS);
 	/* A cell inside the cache may still be past the context bucket. */
-	if (cell / CHUNK >= chunks)
+	if (cell / CHUNK >= push.words[0])
 		state_fault(FAULT_INDEX);
-	if (chunk * CHUNK > cell)
+	if (gl_WorkGroupID.y * CHUNK > cell)
 		return;
-	count = min(cell - chunk * CHUNK, CHUNK - 1u) + 1u;
-	k = (head * SLOTS + slot) * CELLS + chunk * CHUNK;
-	v = k + KV_HEADS * SLOTS * CELLS;
-	/* The last four of a group are done with some done before: that spares loads a bound. */
-	[[dont_unroll]] for (uint t = 0u; t < GROUP; t += TILE) {
-		uint first = head * GROUP + (GROUP > TILE ? min(t, GROUP - TILE) : 0u);
-		uint to = (row * (CELLS / CHUNK) + chunk) * HEADS + first;
-
-		scores((row * HEADS + first) * STEP, k * PIECES, count);
-		softmax(count);
-		weighted(v * WORDS, count, to);
-		store_sums(to);
+	for (uint turn = 0u; turn * TILE < GROUP; turn++) {
+		scores(turn);
+		softmax();
+		weighted(turn);
+		store_sums(turn);
 		barrier();
 	}
 }
