@@ -40,6 +40,10 @@ static void vk_info(struct unpu_engine *base, struct drm_unpu_dev_info *info)
 	const struct unpu_vk_caps *caps = &e->vk.caps;
 
 	info->features = caps->unified ? DRM_UNPU_FEATURE_UNIFIED : 0;
+	/* The matrix shaders keep one order of sums in all their builds; a driver keeps none for
+	 * subgroup adds, whose width it may choose for each shader. */
+	if (e->tuning.math == UNPU_VK_F32)
+		info->features |= DRM_UNPU_FEATURE_PURE_ROWS;
 	info->heap_window_bytes = caps->info.heap_bytes;
 	info->heap_device_bytes = caps->info.heap_bytes;
 	info->max_bo_bytes = caps->max_alloc < caps->info.heap_bytes ? caps->max_alloc :

@@ -22,7 +22,7 @@
 
 /* ---- pipeline.c ------------------------------------------------------------------------------ */
 
-/* One shader with its constants, shared by all programs that use it. */
+/* One shader with its constants, shared by all programs that use it and kept behind them. */
 struct unpu_vk_pipeline {
 	struct unpu_vk_pipeline *next;
 	uint32_t refs;
@@ -65,8 +65,7 @@ void unpu_vk_shaders_finish(struct unpu_vk *vk, struct unpu_vk_shaders *shaders)
 int unpu_vk_pipeline_get(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,
 			 const struct unpu_vk_tuning *tuning, uint32_t kind, const uint32_t *spec,
 			 bool no_embed, struct unpu_vk_pipeline **pipeline);
-void unpu_vk_pipeline_put(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,
-			  struct unpu_vk_pipeline *pipeline);
+void unpu_vk_pipeline_put(struct unpu_vk_pipeline *pipeline);
 
 /* ---- cache.c --------------------------------------------------------------------------------- */
 

@@ -8,6 +8,8 @@
 
 #include "runtime/device/vulkan/engine.h"
 
+/* Pipelines from which on idle ones are dropped: a model takes about 20. */
+#define MAX_IDLE	128u
 /* Rows of a panel of all *_R32 layouts. */
 #define PANEL	32u
 
@@ -299,38 +301,6 @@ int unpu_vk_shaders_init(struct unpu_vk *vk, struct unpu_vk_shaders *shaders)
 	return err;
 }
 
-/* Written at the end, once, and only when the driver has something new to keep: SD cards wear. */
-static void cache_save(struct unpu_vk *vk, struct unpu_vk_shaders *shaders)
-{
-	size_t size = 0;
-	void *data = NULL;
-
-	if (!vk->counters.pipelines || !shaders->cache ||
-	    vk->fn.GetPipelineCacheData(vk->device, shaders->cache, &size, NULL) || !size)
-		return;
-	data = malloc(size);
-	if (data && !vk->fn.GetPipelineCacheData(vk->device, shaders->cache, &size, data) &&
-	    unpu_vk_cache_hash(data, size) != shaders->cache_hash)
-		unpu_vk_cache_store(vk, data, size);
-	free(data);
-}
-
-void unpu_vk_shaders_finish(struct unpu_vk *vk, struct unpu_vk_shaders *shaders)
-{
-	if (vk->device && !vk->lost) {
-		cache_save(vk, shaders);
-		for (uint32_t i = 0; shaders->modules && i < unpu_vk_num_modules; i++)
-			vk->fn.DestroyShaderModule(vk->device, shaders->modules[i], NULL);
-		for (uint32_t kind = 0; kind < UNPU_SHADER_COUNT; kind++) {
-			vk->fn.DestroyPipelineLayout(vk->device, shaders->layouts[kind], NULL);
-			vk->fn.DestroyDescriptorSetLayout(vk->device, shaders->sets[kind], NULL);
-		}
-		vk->fn.DestroyPipelineCache(vk->device, shaders->cache, NULL);
-	}
-	free(shaders->modules);
-	*shaders = (struct unpu_vk_shaders){ 0 };
-}
-
 static int module_create(struct unpu_vk *vk, struct unpu_vk_shaders *shaders, uint32_t index)
 {
 	VkShaderModuleCreateInfo info = {
@@ -383,6 +353,31 @@ static int pipeline_compile(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,
 		  &p->handle);
 }
 
+static void pipeline_destroy(struct unpu_vk *vk, struct unpu_vk_pipeline *p)
+{
+	if (!atomic_load(&vk->lost))
+		vk->fn.DestroyPipeline(vk->device, p->handle, NULL);
+	free(p);
+}
+
+/* Once there are many, those that no program uses. */
+static void drop_idle(struct unpu_vk *vk, struct unpu_vk_shaders *shaders)
+{
+	struct unpu_vk_pipeline **at = &shaders->pipelines, *p;
+	uint32_t count = 0;
+
+	for (p = *at; p; p = p->next)
+		count++;
+	while (count >= MAX_IDLE && (p = *at)) {
+		if (p->refs) {
+			at = &p->next;
+			continue;
+		}
+		*at = p->next;
+		pipeline_destroy(vk, p);
+	}
+}
+
 static int pipeline_create(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,
 			   const struct unpu_vk_pipeline *key, struct unpu_vk_pipeline **pipeline)
 {
@@ -392,6 +387,7 @@ static int pipeline_create(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,
 
 	if (!p)
 		return unpu_fail(&vk->log, -ENOMEM, "vulkan: no memory for a pipeline");
+	drop_idle(vk, shaders);
 	*p = *key;
 	p->refs = 1;
 	err = module_create(vk, shaders, p->module);
@@ -437,17 +433,47 @@ int unpu_vk_pipeline_get(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,
 	return pipeline_create(vk, shaders, &key, pipeline);
 }
 
-void unpu_vk_pipeline_put(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,
-			  struct unpu_vk_pipeline *pipeline)
+/* Programs come and go with context buckets; what they are made of is wanted again. */
+void unpu_vk_pipeline_put(struct unpu_vk_pipeline *pipeline)
 {
-	struct unpu_vk_pipeline **at = &shaders->pipelines;
+	if (pipeline)
+		pipeline->refs--;
+}
 
-	if (!pipeline || --pipeline->refs)
+/* Written at the end, once, and only when the driver has something new to keep: SD cards wear. */
+static void cache_save(struct unpu_vk *vk, struct unpu_vk_shaders *shaders)
+{
+	size_t size = 0;
+	void *data = NULL;
+
+	if (!vk->counters.pipelines || !shaders->cache ||
+	    vk->fn.GetPipelineCacheData(vk->device, shaders->cache, &size, NULL) || !size)
 		return;
-	while (*at != pipeline)
-		at = &(*at)->next;
-	*at = pipeline->next;
-	if (!vk->lost)
-		vk->fn.DestroyPipeline(vk->device, pipeline->handle, NULL);
-	free(pipeline);
+	data = malloc(size);
+	if (data && !vk->fn.GetPipelineCacheData(vk->device, shaders->cache, &size, data) &&
+	    unpu_vk_cache_hash(data, size) != shaders->cache_hash)
+		unpu_vk_cache_store(vk, data, size);
+	free(data);
+}
+
+void unpu_vk_shaders_finish(struct unpu_vk *vk, struct unpu_vk_shaders *shaders)
+{
+	struct unpu_vk_pipeline *p;
+
+	while ((p = shaders->pipelines)) {
+		shaders->pipelines = p->next;
+		pipeline_destroy(vk, p);
+	}
+	if (vk->device && !atomic_load(&vk->lost)) {
+		cache_save(vk, shaders);
+		for (uint32_t i = 0; shaders->modules && i < unpu_vk_num_modules; i++)
+			vk->fn.DestroyShaderModule(vk->device, shaders->modules[i], NULL);
+		for (uint32_t kind = 0; kind < UNPU_SHADER_COUNT; kind++) {
+			vk->fn.DestroyPipelineLayout(vk->device, shaders->layouts[kind], NULL);
+			vk->fn.DestroyDescriptorSetLayout(vk->device, shaders->sets[kind], NULL);
+		}
+		vk->fn.DestroyPipelineCache(vk->device, shaders->cache, NULL);
+	}
+	free(shaders->modules);
+	*shaders = (struct unpu_vk_shaders){ 0 };
 }
