@@ -337,6 +337,9 @@ static int read_test(struct reading *r, const char *line)
 		}
 		return 0;
 	}
+	if ((at = after(line, "slower")))
+		return take_word(&at, tuning, sizeof(tuning)) || strcmp(tuning, r->begun) ||
+		       take_number(&at, UINT64_MAX / 2, &ns) || *at ? -EINVAL : 0;
 	if ((at = after(line, "wrong"))) {
 		if (take_word(&at, tuning, sizeof(tuning)) || strcmp(tuning, r->begun))
 			return -EINVAL;

@@ -216,6 +216,8 @@ static void test_judge(void **state)
 	assert_string_equal(v.tuning, "b/1");
 	assert_int_equal(v.device_ns, 700);
 	assert_int_equal(v.cpu_ns, 900);
+	v = judge(HELLO "echo cpu 900\n" RIGHT("a", 800) BEGIN("b") "echo slower b 850\necho end");
+	assert_string_equal(v.tuning, "a");
 	v = judge(HELLO "echo cpu 900\n" WRONG("a", "7 is not 8") RIGHT("b", 800) "echo end");
 	assert_true(v.use);
 	assert_string_equal(v.tuning, "b");
