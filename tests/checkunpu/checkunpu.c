@@ -53,7 +53,7 @@ static const struct {
 static struct {
 	uint64_t seed;
 	const char *function, *mask, *device, *tuning;
-	int bench, verbose;
+	int bench, verbose, quick;
 	uint32_t passed, failed, skipped;
 	/* the current function */
 	char name[96];
@@ -141,6 +141,11 @@ void check_end(void)
 		state.passed++;
 	if (state.verbose && !state.failures)
 		printf("ok   %s\n", state.name);
+}
+
+int check_cases(const struct check_level *level, int cases)
+{
+	return level->device && state.quick ? (cases + 1) / 2 : cases;
 }
 
 /* ---- time --------------------------------------------------------------------------------- */
@@ -332,7 +337,7 @@ static void run_levels(uint32_t mask)
 	}
 }
 
-/* Everything with the first tuning of each arithmetic, matrices alone with the others. */
+/* Everything with the first tuning, matrices alone with the others. */
 static void run_tuning(const struct unpu_cpu_ops *ops, const char *tuning, int only_matrices)
 {
 	struct check_level level = { .ops = ops, .only_matrices = only_matrices };
@@ -362,19 +367,24 @@ static void run_device(void)
 	state.skipped += ret > 0;
 	state.failed += ret < 0;
 	for (uint32_t i = 0; i < count; i++) {
-		size_t math = strcspn(tunings[i], "/");
-		int seen = 0;
+		size_t math = strcspn(tunings[i], "/") + 1;
+		int seen = 0, others = 0;
 
-		for (uint32_t j = 0; j < i; j++)
-			seen |= !strncmp(tunings[i], tunings[j], math + 1);
-		run_tuning(&ops, tunings[i], seen);
+		for (uint32_t j = 0; j < i; j++) {
+			seen |= !strncmp(tunings[i], tunings[j], math);
+			others |= !strncmp(tunings[j], "f32", 3);
+		}
+		/* f32 and f32s have their own attn and sample. */
+		others &= seen || strncmp(tunings[i], "f32", 3);
+		if (!seen || !state.quick)
+			run_tuning(&ops, tunings[i], others);
 	}
 }
 
 static int usage(const char *self)
 {
 	fprintf(stderr, "usage: %s [--seed=N] [--function=WILDCARD] [--mask=NAME] [--bench] [-v]\n"
-		"       [--device=vulkan:N [--tuning=NAME]]\n", self);
+		"       [--device=vulkan:N [--tuning=NAME] [--quick]]\n", self);
 	return 2;
 }
 
@@ -395,6 +405,8 @@ int main(int argc, char **argv)
 			state.device = argv[i] + 9;
 		else if (!strncmp(argv[i], "--tuning=", 9))
 			state.tuning = argv[i] + 9;
+		else if (!strcmp(argv[i], "--quick"))
+			state.quick = 1;
 		else if (!strcmp(argv[i], "--bench"))
 			state.bench = 1;
 		else if (!strcmp(argv[i], "-v"))
@@ -406,6 +418,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "%s: unknown instruction set '%s'\n", argv[0], state.mask);
 		return 2;
 	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("checkunpu: --seed=%llu\n", (unsigned long long)state.seed);
 	catch_signals();
 	if (state.device)

@@ -47,6 +47,8 @@ void check_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* 0 after the first failures: a loop over cases may stop. */
 int check_going_on(void);
 void check_end(void);
+/* How many of so many cases are tried: half of them on a device that compiles slowly. */
+int check_cases(const struct check_level *level, int cases);
 
 /* Runs a statement; a signal in it is a failure of the current function. */
 #define CHECK_CALL(__statement) \

@@ -135,7 +135,7 @@ static void check_attn_chunks(const struct check_level *level, uint32_t kv_type,
 
 	if (!check_begin(level, shader_has_kv(level, kv_type), "shader_attn_%s", name))
 		return;
-	for (int n = 0; n < 7 && check_going_on(); n++) {
+	for (int n = 0; n < 7 && check_going_on(); n += check_cases(level, 2) == 2 ? 1 : 3) {
 		struct unpu_attn_spec s = {
 			.rows = n ? 1 + check_below(5) : 8, .slots = 1 + check_below(3),
 			.cells = 64 * (n ? 1 + check_below(3) : 3),
@@ -244,7 +244,7 @@ static void check_matrix(const struct check_level *level, uint32_t layout, uint3
 
 	if (!check_begin(level, 1, "shader_attn_out_%s_%s", info->name, numeric ? "a8" : "f32"))
 		return;
-	for (int n = 0; n < 4 && check_going_on(); n++) {
+	for (int n = 0; n < check_cases(level, 4) && check_going_on(); n++) {
 		struct unpu_attn_out_spec s = {
 			.rows = shader_row_count(level, n), .slots = 2,
 			.cells = n < 3 ? 128 : 4096,

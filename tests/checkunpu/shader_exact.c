@@ -146,7 +146,7 @@ static void check_matrix(const struct check_level *level, uint32_t layout, uint3
 	if (!check_begin(level, 1, "shader_exact_%s_%s", unpu_layout_info(layout)->name,
 			 numeric ? "a8" : "f32"))
 		return;
-	for (uint32_t n = 0; n < 4 && check_going_on(); n++) {
+	for (uint32_t n = 0; n < (uint32_t)check_cases(level, 4) && check_going_on(); n++) {
 		struct exact e = {
 			.layout = layout, .numeric = numeric, .rows = rows[n],
 			.k = widths[check_below(5)], .hidden = 8 + check_below(100),

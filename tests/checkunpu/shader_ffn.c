@@ -58,7 +58,7 @@ static void check_in_matrix(const struct check_level *level, uint32_t layout, ui
 	if (!check_begin(level, 1, "shader_ffn_in_%s_%s", unpu_layout_info(layout)->name,
 			 numeric ? "a8" : "f32"))
 		return;
-	for (int n = 0; n < 4 && check_going_on(); n++) {
+	for (int n = 0; n < check_cases(level, 4) && check_going_on(); n++) {
 		struct unpu_ffn_in_spec s = {
 			.rows = shader_row_count(level, n), .slots = 1,
 			.hidden = width(level, n, layout, 200), .ffn = 1 + check_below(400),
@@ -123,7 +123,7 @@ static void check_out_matrix(const struct check_level *level, uint32_t layout, u
 	if (!check_begin(level, 1, "shader_ffn_out_%s_%s", unpu_layout_info(layout)->name,
 			 numeric ? "a8" : "f32"))
 		return;
-	for (int n = 0; n < 4 && check_going_on(); n++) {
+	for (int n = 0; n < check_cases(level, 4) && check_going_on(); n++) {
 		struct unpu_ffn_out_spec s = {
 			.rows = shader_row_count(level, n), .slots = 1,
 			.hidden = 8 + check_below(200), .ffn = width(level, n, layout, 400),

@@ -68,7 +68,7 @@ static void check_matrix(const struct check_level *level, uint32_t layout, uint3
 
 	if (!check_begin(level, 1, "shader_head_%s_%s", info->name, numeric ? "a8" : "f32"))
 		return;
-	for (int n = 0; n < 4 && check_going_on(); n++) {
+	for (int n = 0; n < check_cases(level, 4) && check_going_on(); n++) {
 		struct unpu_head_spec s = {
 			.rows = shader_row_count(level, n), .slots = 1,
 			.hidden = shader_width(level, n, 208),
@@ -125,7 +125,7 @@ static void check_table(const struct check_level *level, uint32_t layout)
 		return;
 	if (!check_begin(level, 1, "shader_embed_%s", info->name))
 		return;
-	for (int n = 0; n < 4 && check_going_on(); n++) {
+	for (int n = 0; n < check_cases(level, 4) && check_going_on(); n++) {
 		struct unpu_embed_spec s = {
 			.rows = 1 + check_below(6), .slots = 2, .vocab = 1 + check_below(100),
 			.hidden = 8 + check_below(100), .layout = layout,

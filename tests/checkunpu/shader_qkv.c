@@ -191,7 +191,7 @@ static void check_matrix(const struct check_level *level, uint32_t layout, uint3
 	if (!check_begin(level, 1, "shader_qkv_%s_%s", unpu_layout_info(layout)->name,
 			 numeric ? "a8" : "f32"))
 		return;
-	for (int n = 0; n < 4 && check_going_on(); n++) {
+	for (int n = 0; n < check_cases(level, 4) && check_going_on(); n++) {
 		double *w;
 
 		make_spec(&s, level, layout, numeric, n);
