@@ -201,6 +201,9 @@ static void change_key(struct unpu_vulkan_info *info)
 
 void unpu_vk_hook_caps(struct unpu_vk_caps *caps)
 {
+	/* Nobody waits a minute for what is known to hang. */
+	if (fault_number("hang"))
+		caps->timeout_ns = 5000000000u;
 	limit(caps);
 	change_type(caps);
 	change_key(&caps->info);

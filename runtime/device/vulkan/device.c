@@ -14,6 +14,9 @@
 #define MIN_INVOCATIONS	256u
 #define MIN_SHARED	16384u
 #define MIN_RANGE	(32 * MIB)
+/* A submit is about 200 ms once its program has been measured; the first round of a long prompt
+ * with the largest models may take a small GPU 20 s. */
+#define TIMEOUT_NS	60000000000ull
 #define MAX_ALIGN	256u	/* of a piece of a buffer: what DEV_QUERY promises at most */
 
 /* ---- errors ---------------------------------------------------------------------------------- */
@@ -346,6 +349,7 @@ int unpu_vk_caps_read(const struct unpu_vk_instance *vki, uint32_t index,
 	vki->GetPhysicalDeviceMemoryProperties(physical, &memory);
 	caps->api_version = properties.apiVersion < vki->api_version ? properties.apiVersion :
 								       vki->api_version;
+	caps->timeout_ns = TIMEOUT_NS;
 	read_limits(&properties, caps);
 	read_identity(&properties, &caps->info);
 	read_memory(&memory, caps);

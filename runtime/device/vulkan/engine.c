@@ -53,6 +53,7 @@ static void vk_info(struct unpu_engine *base, struct drm_unpu_dev_info *info)
 	info->binding_align = caps->buffer_align < 32 ? 32 : caps->buffer_align;
 	info->max_const_bytes = UNPU_VK_PUSH_BYTES - 8;
 	info->tokens_per_submit = UNPU_VK_ROUNDS;
+	info->default_timeout_ns = caps->timeout_ns;
 	info->units = 0;
 	info->kv_types = 1u << DRM_UNPU_KV_F32 | 1u << DRM_UNPU_KV_F16;
 	info->num_matrices = 0;

@@ -38,6 +38,7 @@ struct unpu_vk_caps {
 	bool f16;				/* shaderFloat16 */
 	bool dot, dot_signed, dot_mixed;	/* integer dot products; which kinds are fast */
 	bool unified;				/* host-visible memory is as fast as any */
+	uint64_t timeout_ns;			/* what takes longer hangs */
 	bool ext_driver, ext_f16, ext_dot;	/* as extensions: not in the core of api_version */
 };
 
