@@ -5,8 +5,8 @@
  * group: scores, their softmax, and the weighted sum of V, un-normalised. Four query heads run
  * together, so that K and V are read once for them.
  *
- * Up to 256 invocations. Scores: cell i % 64, and four elements of every 4 SLICES of its K. Sums:
- * element i % HEAD_DIM of V, and every SPLITS-th cell.
+ * Up to 256 invocations. Scores: cell i / 4, head i % 4. Sums: element i % HEAD_DIM of V, all four
+ * heads, and every SPLITS-th cell.
  *
  * VideoCore runs four threads instead of two where a shader has no store of four words and at most
  * 16 values alive: hence arrays of floats, loops that are not to be unrolled, and places that are
@@ -37,14 +37,24 @@ const uint GROUP = HEADS / KV_HEADS;
 const uint HEADS_AT_ONCE = GROUP < TILE ? GROUP : TILE;
 const uint QUADS = HEAD_DIM / 4u;			/* of elements in a head */
 const uint WORDS = KV_TYPE == KV_F16 ? HEAD_DIM / 2u : HEAD_DIM;
-const uint SLICES = LANES > CHUNK ? LANES / CHUNK : 1u;
 const uint SPLITS = LANES > HEAD_DIM ? LANES / HEAD_DIM : 1u;
+
+/* All items; no loop where there is one for each invocation, for compilers keep even that. */
+#define EACH(i, items, call) \
+	if ((items) <= LANES) { \
+		uint i = gl_LocalInvocationID.x; \
+		if (i < (items)) \
+			call; \
+	} else { \
+		[[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < (items); i += LANES) \
+			call; \
+	}
 
 shared uint shared_cell, shared_slot;
 shared float weights[256];	/* [cell][head]: scores, then exp(score - max) */
 shared float maxima[32];	/* [part][head] */
 shared float sums[32];
-shared float parts[1024];	/* [head][slice of scores or split of sums] */
+shared float parts[1024];	/* [head][split of the sums of V] */
 
 /* Cells of the chunk that the row attends to. */
 uint count()
@@ -84,94 +94,10 @@ vec4 load_k(uint quad)
 	return uintBitsToFloat(kv_floats[quad]);
 }
 
-/* One slice of q . k for four heads; both begin at these quads. */
-vec4 score(uint at, uint k, uint slice)
-{
-	vec4 s = vec4(0.0);
-
-	[[dont_unroll]] for (uint p = slice; p < QUADS; p += SLICES) {
-		vec4 e = load_k(k + p);
-
-		s.x += dot(q[at + p], e);
-		if (GROUP > 1u)
-			s.y += dot(q[at + p + QUADS], e);
-		if (GROUP > 2u)
-			s.z += dot(q[at + p + 2u * QUADS], e);
-		if (GROUP > 3u)
-			s.w += dot(q[at + p + 3u * QUADS], e);
-	}
-	return s;
-}
-
-void put_parts(uint i, vec4 v)
-{
-	parts[i] = v.x;
-	parts[PARTS + i] = v.y;
-	parts[2u * PARTS + i] = v.z;
-	parts[3u * PARTS + i] = v.w;
-}
-
-/* weights = scores, -infinity behind the row's own cell. */
-void scores(uint turn)
-{
-	uint q_at = (gl_WorkGroupID.z * HEADS + first_head(turn)) * QUADS;
-	uint k = first_cell(0u) * QUADS, cells = count();
-
-	[[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < CHUNK * SLICES; i += LANES)
-		if (i % CHUNK < cells)
-			put_parts(i, score(q_at, k + i % CHUNK * QUADS, i / CHUNK));
-	barrier();
-	cells = count();
-	[[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < CHUNK * TILE; i += LANES) {
-		uint cell = i / TILE, from = i % TILE * PARTS + cell;
-		float s = 0.0;
-
-		[[dont_unroll]] for (uint slice = 0u; slice < SLICES; slice++)
-			s += parts[from + slice * CHUNK];
-		weights[i] = cell < cells ? s * SCALE : uintBitsToFloat(0xff800000u);
-	}
-	barrier();
-}
-
 /* Not max(), which may take a NaN for the larger one. */
 float larger(float a, float b)
 {
 	return b > a ? b : a;
-}
-
-float most_of(uint head)
-{
-	float most = maxima[head];
-
-	[[dont_unroll]] for (uint i = head + TILE; i < 32u; i += TILE)
-		most = larger(most, maxima[i]);
-	return most;
-}
-
-/* Scores become weights; their sums are left in `sums`, to be read after a barrier. */
-void softmax()
-{
-	uint lane = gl_LocalInvocationID.x, cells;
-
-	if (lane < 32u) {
-		float most = weights[lane];
-
-		[[dont_unroll]] for (uint i = lane + 32u; i < CHUNK * TILE; i += 32u)
-			most = larger(most, weights[i]);
-		maxima[lane] = most;
-	}
-	barrier();
-	cells = count();
-	[[dont_unroll]] for (uint i = lane; i < CHUNK * TILE; i += LANES)
-		weights[i] = i / TILE < cells ? exp(weights[i] - most_of(i % TILE)) : 0.0;
-	barrier();
-	if (lane < 32u) {
-		float sum = 0.0;
-
-		[[dont_unroll]] for (uint i = lane; i < CHUNK * TILE; i += 32u)
-			sum += weights[i];
-		sums[lane] = sum;
-	}
 }
 
 /* Element i of the cell at `word`. */
@@ -182,48 +108,121 @@ float element(uint word, uint i)
 	return uintBitsToFloat(kv_words[word + i]);
 }
 
-void weighted(uint turn)
+/* ---- the phases of a turn, a barrier behind each ---------------------------------------------- */
+
+/* weights = scores, -infinity behind the row's own cell. */
+void find_score(uint i, uint turn)
 {
-	uint v = first_cell(1u) * WORDS, cells = count(), to;
+	uint cell = i / TILE, head = i % TILE;
+	float s = uintBitsToFloat(0xff800000u);
 
-	[[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < HEAD_DIM * SPLITS; i += LANES) {
-		vec4 o = vec4(0.0);
+	if (cell < count() && head < HEADS_AT_ONCE) {
+		uint at = (gl_WorkGroupID.z * HEADS + first_head(turn) + head) * QUADS;
+		uint k = (first_cell(0u) + cell) * QUADS;
 
-		[[dont_unroll]] for (uint cell = i / HEAD_DIM; cell < cells; cell += SPLITS) {
-			float e = element(v + cell * WORDS, i % HEAD_DIM);
-			uint at = cell * TILE;
-
-			o += vec4(weights[at], weights[at + 1u], weights[at + 2u],
-				  weights[at + 3u]) * e;
-		}
-		put_parts(i, o);
+		s = 0.0;
+		[[dont_unroll]] for (uint p = 0u; p < QUADS; p++)
+			s += dot(q[at + p], load_k(k + p));
+		s *= SCALE;
 	}
-	barrier();
-	to = first_partial(turn) * HEAD_DIM;
-	[[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < HEAD_DIM * HEADS_AT_ONCE;
-			     i += LANES) {
-		uint from = i / HEAD_DIM * PARTS + i % HEAD_DIM;
-		float o = 0.0;
-
-		[[dont_unroll]] for (uint split = 0u; split < SPLITS; split++)
-			o += parts[from + split * HEAD_DIM];
-		partials[to + i] = o;
-	}
+	weights[i] = s;
 }
 
-/* {max, sum} of each head. */
-void store_sums(uint turn)
+/* The largest score of each head, in eight parts. */
+void find_maxima()
 {
-	uint head = gl_LocalInvocationID.x, at;
+	uint lane = gl_LocalInvocationID.x;
+	float most;
+
+	if (lane >= 32u)
+		return;
+	most = weights[lane];
+	[[dont_unroll]] for (uint i = lane + 32u; i < CHUNK * TILE; i += 32u)
+		most = larger(most, weights[i]);
+	maxima[lane] = most;
+}
+
+/* Scores become weights. */
+void weigh(uint i)
+{
+	float most = maxima[i % TILE];
+
+	[[dont_unroll]] for (uint j = i % TILE + TILE; j < 32u; j += TILE)
+		most = larger(most, maxima[j]);
+	weights[i] = i / TILE < count() ? exp(weights[i] - most) : 0.0;
+}
+
+/* The sum of the weights of each head, in eight parts. */
+void sum_weights()
+{
+	uint lane = gl_LocalInvocationID.x;
 	float sum = 0.0;
+
+	if (lane >= 32u)
+		return;
+	[[dont_unroll]] for (uint i = lane; i < CHUNK * TILE; i += 32u)
+		sum += weights[i];
+	sums[lane] = sum;
+}
+
+/* Splits of the sums of V. */
+void split_sums(uint i)
+{
+	uint cells = count(), cell = i / HEAD_DIM;
+	uint v = (first_cell(1u) + cell) * WORDS;
+	vec4 o = vec4(0.0);
+
+	[[dont_unroll]] for (; cell < cells; cell += SPLITS, v += SPLITS * WORDS) {
+		float e = element(v, i % HEAD_DIM);
+		uint at = cell * TILE;
+
+		o += vec4(weights[at], weights[at + 1u], weights[at + 2u], weights[at + 3u]) * e;
+	}
+	parts[i] = o.x;
+	parts[PARTS + i] = o.y;
+	parts[2u * PARTS + i] = o.z;
+	parts[3u * PARTS + i] = o.w;
+}
+
+/* Element i of the heads of this turn. */
+void store_sum(uint i, uint turn)
+{
+	uint from = i / HEAD_DIM * PARTS + i % HEAD_DIM;
+	float o = 0.0;
+
+	[[dont_unroll]] for (uint split = 0u; split < SPLITS; split++)
+		o += parts[from + split * HEAD_DIM];
+	partials[first_partial(turn) * HEAD_DIM + i] = o;
+}
+
+/* {max, sum} of each head: one word an invocation. */
+void store_softmax(uint turn)
+{
+	uint lane = gl_LocalInvocationID.x, head = lane / 2u;
+	uint at = ROWS * (CELLS / CHUNK) * HEADS * HEAD_DIM + 2u * first_partial(turn);
+	float v;
 
 	if (head >= HEADS_AT_ONCE)
 		return;
-	at = ROWS * (CELLS / CHUNK) * HEADS * HEAD_DIM + 2u * (first_partial(turn) + head);
-	[[dont_unroll]] for (uint i = head; i < 32u; i += TILE)
-		sum += sums[i];
-	partials[at] = most_of(head);
-	partials[at + 1u] = sum;
+	v = lane % 2u == 0u ? maxima[head] : sums[head];
+	[[dont_unroll]] for (uint i = head + TILE; i < 32u; i += TILE)
+		v = lane % 2u == 0u ? larger(v, maxima[i]) : v + sums[i];
+	partials[at + lane] = v;
+}
+
+void turn_of(uint turn)
+{
+	EACH(i, CHUNK * TILE, find_score(i, turn))
+	barrier();
+	find_maxima();
+	barrier();
+	EACH(i, CHUNK * TILE, weigh(i))
+	barrier();
+	sum_weights();
+	EACH(i, HEAD_DIM * SPLITS, split_sums(i))
+	barrier();
+	EACH(i, HEAD_DIM * HEADS_AT_ONCE, store_sum(i, turn))
+	store_softmax(turn);
 }
 
 void main()
@@ -243,11 +242,12 @@ void main()
 		state_fault(FAULT_INDEX);
 	if (gl_WorkGroupID.y * CHUNK > cell)
 		return;
-	for (uint turn = 0u; turn * TILE < GROUP; turn++) {
-		scores(turn);
-		softmax();
-		weighted(turn);
-		store_sums(turn);
+	if (GROUP <= TILE) {
+		turn_of(0u);
+		return;
+	}
+	[[dont_unroll]] for (uint turn = 0u; turn * TILE < GROUP; turn++) {
+		turn_of(turn);
 		barrier();
 	}
 }
