@@ -8,12 +8,16 @@
  * the split's blocks in order, then the splits in order. Sums are by fma() and `precise`, for a
  * compiler may otherwise contract one build and not the other.
  *
- * The shader defines before including this: TOKENS; XS, 8-byte words of x in shared memory; LAYOUT,
+ * The shader defines before including this: TOKENS (1, 2 or 4); XS, 8-byte words of x in shared memory; LAYOUT,
  * NUMERIC and INPUTS, K; X_DIRECT where x needs no preparing.
  *
  * For V3D, whose registers are 16 where 4 threads share them: no store of 16 bytes, and whatever is
  * loaded is loaded next to its use.
  */
+/* Classes that round x to something else, block by block. */
+#if !defined(MATH_F32) && !defined(MATH_F32S)
+#define PREPARE
+#endif
 #ifdef MATH_F32S
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #endif
@@ -30,7 +34,7 @@ const uint KS = gl_WorkGroupSize.x / 32u;
 const uint BLOCKS = (INPUTS + 31u) / 32u;
 /* Blocks of one chunk: as many as there is room for, the same number for every split. */
 const uint ROOM = XS / (16u * TOKENS);
-#ifdef X_DIRECT
+#if defined(X_DIRECT) && !defined(PREPARE)
 const uint CHUNK = BLOCKS;
 #else
 const uint CHUNK = ROOM - ROOM % KS;
@@ -45,32 +49,23 @@ const uint NORM_LAYER = 1u;
 /* One number for each token of the tile. */
 #if TOKENS == 1
 #define tokens_t float
+#define itokens_t int
 #define EACH_TOKEN(__f, __v)	__f(0u, __v)
 #define EACH_TOKEN2(__f, __v, __w)	__f(0u, __v, __w)
 #elif TOKENS == 2
 #define tokens_t vec2
+#define itokens_t ivec2
 #define EACH_TOKEN(__f, __v) { __f(0u, (__v).x); __f(1u, (__v).y); }
 #define EACH_TOKEN2(__f, __v, __w) { __f(0u, (__v).x, (__w).x); __f(1u, (__v).y, (__w).y); }
-#elif TOKENS == 4
+#else
 #define tokens_t vec4
+#define itokens_t ivec4
 #define EACH_TOKEN(__f, __v) { \
 	__f(0u, (__v).x); __f(1u, (__v).y); __f(2u, (__v).z); __f(3u, (__v).w); \
 }
 #define EACH_TOKEN2(__f, __v, __w) { \
 	__f(0u, (__v).x, (__w).x); __f(1u, (__v).y, (__w).y); \
 	__f(2u, (__v).z, (__w).z); __f(3u, (__v).w, (__w).w); \
-}
-#else
-#define tokens_t mat2x4
-#define EACH_TOKEN(__f, __v) { \
-	__f(0u, (__v)[0].x); __f(1u, (__v)[0].y); __f(2u, (__v)[0].z); __f(3u, (__v)[0].w); \
-	__f(4u, (__v)[1].x); __f(5u, (__v)[1].y); __f(6u, (__v)[1].z); __f(7u, (__v)[1].w); \
-}
-#define EACH_TOKEN2(__f, __v, __w) { \
-	__f(0u, (__v)[0].x, (__w)[0].x); __f(1u, (__v)[0].y, (__w)[0].y); \
-	__f(2u, (__v)[0].z, (__w)[0].z); __f(3u, (__v)[0].w, (__w)[0].w); \
-	__f(4u, (__v)[1].x, (__w)[1].x); __f(5u, (__v)[1].y, (__w)[1].y); \
-	__f(6u, (__v)[1].z, (__w)[1].z); __f(7u, (__v)[1].w, (__w)[1].w); \
 }
 #endif
 
@@ -82,23 +77,12 @@ const uint NORM_LAYER = 1u;
 	__v.x = __f(0u, __v.x, __a, __b); \
 	__v.y = __f(1u, __v.y, __a, __b); \
 }
-#elif TOKENS == 4
+#else
 #define MAP_TOKENS(__v, __f, __a, __b) { \
 	__v.x = __f(0u, __v.x, __a, __b); \
 	__v.y = __f(1u, __v.y, __a, __b); \
 	__v.z = __f(2u, __v.z, __a, __b); \
 	__v.w = __f(3u, __v.w, __a, __b); \
-}
-#else
-#define MAP_TOKENS(__v, __f, __a, __b) { \
-	__v[0].x = __f(0u, __v[0].x, __a, __b); \
-	__v[0].y = __f(1u, __v[0].y, __a, __b); \
-	__v[0].z = __f(2u, __v[0].z, __a, __b); \
-	__v[0].w = __f(3u, __v[0].w, __a, __b); \
-	__v[1].x = __f(4u, __v[1].x, __a, __b); \
-	__v[1].y = __f(5u, __v[1].y, __a, __b); \
-	__v[1].z = __f(6u, __v[1].z, __a, __b); \
-	__v[1].w = __f(7u, __v[1].w, __a, __b); \
 }
 #endif
 
@@ -161,14 +145,9 @@ void slot_put(uint i, tokens_t v)
 	sums[i] = v;
 #elif TOKENS == 2
 	xs[i] = floatBitsToUint(v);
-#elif TOKENS == 4
+#else
 	xs[i] = floatBitsToUint(v.xy);
 	xs[256u + i] = floatBitsToUint(v.zw);
-#else
-	xs[i] = floatBitsToUint(v[0].xy);
-	xs[256u + i] = floatBitsToUint(v[0].zw);
-	xs[512u + i] = floatBitsToUint(v[1].xy);
-	xs[768u + i] = floatBitsToUint(v[1].zw);
 #endif
 }
 
@@ -178,11 +157,8 @@ tokens_t slot_get(uint i)
 	return sums[i];
 #elif TOKENS == 2
 	return uintBitsToFloat(xs[i]);
-#elif TOKENS == 4
-	return vec4(uintBitsToFloat(xs[i]), uintBitsToFloat(xs[256u + i]));
 #else
-	return mat2x4(uintBitsToFloat(xs[i]), uintBitsToFloat(xs[256u + i]),
-		      uintBitsToFloat(xs[512u + i]), uintBitsToFloat(xs[768u + i]));
+	return vec4(uintBitsToFloat(xs[i]), uintBitsToFloat(xs[256u + i]));
 #endif
 }
 
@@ -221,115 +197,38 @@ void mm_fill(uint first_block, uint blocks)
 	}
 }
 
-/* Inputs of the tile's row t: quad `quad` of what is in shared memory, or of all. */
-vec4 x_quad(uint t, uint quad)
-{
-#ifdef X_DIRECT
-	return source[tile_row(t) * (BLOCKS * 8u) + quad];
-#else
-	uint at = t * (CHUNK * 16u) + quad * 2u;
-
-	return uintBitsToFloat(uvec4(xs[at], xs[at + 1u]));
-#endif
-}
-
 /* ---- weights ----------------------------------------------------------------------------- */
-
-/*
- * Four weights of a row at a time, without their scale. 0x6400 is 1024 as a half, whose last bit is
- * worth 1: quants become numbers in pairs, and what is subtracted leaves them exact.
- */
-vec4 q8_quad(uint bytes)
-{
-	vec2 even = unpackHalf2x16((bytes & 0x00ff00ffu) ^ 0x64806480u);
-	vec2 odd = unpackHalf2x16((bytes >> 8 & 0x00ff00ffu) ^ 0x64806480u);
-
-	return vec4(even.x, odd.x, even.y, odd.y) - 1152.0;
-}
-
-/* Of the low nibbles. */
-vec4 q4_quad(uint bytes)
-{
-	vec2 even = unpackHalf2x16((bytes & 0x000f000fu) | 0x64006400u);
-	vec2 odd = unpackHalf2x16((bytes >> 8 & 0x000f000fu) | 0x64006400u);
-
-	return vec4(even.x, odd.x, even.y, odd.y) - 1032.0;
-}
-
-vec4 f16_quad(uint low, uint high)
-{
-	return vec4(f16_float(low), f16_float(low >> 16), f16_float(high), f16_float(high >> 16));
-}
-
-/* sum + w . x for four k. */
-float quad_add(uint t, float sum, vec4 w, uint quad)
-{
-	vec4 x = x_quad(t, quad);
-	precise float s = sum;
-
-	s = fma(w.x, x.x, s);
-	s = fma(w.y, x.y, s);
-	s = fma(w.z, x.z, s);
-	return fma(w.w, x.w, s);
-}
-
-#define QUAD(__sum, __i, __w) { \
-	vec4 w = __w; \
-	MAP_TOKENS(__sum, quad_add, w, quad + (__i)); \
-}
 
 /* Pieces of a block, 16 bytes of each of the 32 rows. */
 const uint PIECES = LAYOUT == LAYOUT_F32_R32 ? 8u : LAYOUT == LAYOUT_F16_R32 ? 4u :
 		    LAYOUT == LAYOUT_Q8_R32 ? 2u : 1u;
-
 const bool QUANTISED = LAYOUT == LAYOUT_Q8_R32 || LAYOUT == LAYOUT_Q4_R32;
 
-tokens_t sum_scaled(tokens_t s, float d, tokens_t sum)
+float mm_scale(uint word)
 {
-#if TOKENS == 8
-	precise vec4 a = fma(s[0], vec4(d), sum[0]);
-	precise vec4 b = fma(s[1], vec4(d), sum[1]);
+	return f16_float(scales[word] >> lane() * 16u % 32u);
+}
 
-	return mat2x4(a, b);
-#else
-	precise tokens_t next = fma(s, tokens_t(d), sum);
+tokens_t sum_scaled(tokens_t s, tokens_t d, tokens_t sum)
+{
+	precise tokens_t next = fma(s, d, sum);
 
 	return next;
-#endif
 }
 
 /*
- * sum += a block of the panel's row . a block of x. piece: its first 16 bytes in the plane of quants;
- * scale: its scale, in words; quad: its x in x_quad().
+ * Of mm_f32.glsl, mm_f16.glsl or mm_a8.glsl: sum += a block of the panel's row . a block of x. piece: its first 16 bytes in the plane of
+ * quants; scale: its scale, in words; b: the block of the chunk.
  */
-tokens_t mm_block(uint piece, uint scale, uint quad, tokens_t sum)
-{
-	tokens_t s = tokens_t(0.0);
-	uvec4 p;
+tokens_t mm_block(uint piece, uint scale, uint b, tokens_t sum);
 
-	if (LAYOUT == LAYOUT_F32_R32) {
-		for (uint i = 0u, end = live_only(8u); i < end; i++)
-			QUAD(s, i, uintBitsToFloat(quants[piece + 32u * i]));
-	} else if (LAYOUT == LAYOUT_F16_R32) {
-		for (uint i = 0u, end = live_only(8u); i < end; i++) {
-			p = (i & 1u) == 0u ? quants[piece + 16u * i] : p.zwxy;
-			QUAD(s, i, f16_quad(p.x, p.y));
-		}
-	} else if (LAYOUT == LAYOUT_Q8_R32) {
-		for (uint i = 0u, end = live_only(8u); i < end; i++) {
-			p = (i & 3u) == 0u ? quants[piece + 8u * i] : p.yzwx;
-			QUAD(s, i, q8_quad(p.x));
-		}
-	} else {
-		p = quants[piece];
-		for (uint i = 0u, end = live_only(4u); i < end; i++) {
-			QUAD(s, i, q4_quad(p.x));
-			QUAD(s, i + 4u, q4_quad(p.x >> 4));
-			p = p.yzwx;
-		}
-	}
-	return sum_scaled(s, QUANTISED ? f16_float(scales[scale] >> lane() * 16u % 32u) : 1.0, sum);
-}
+#if defined(MATH_SDOT) || defined(MATH_SUDOT)
+#include "mm_a8.glsl"
+#elif defined(MATH_F16)
+#include "mm_f16.glsl"
+#else
+#include "mm_f32.glsl"
+#endif
 
 /* The lanes that a whole sum comes to, where there are rows. */
 bool lane_has_sum()
@@ -349,17 +248,22 @@ tokens_t mm_chunk(uint panel, uint first, uint blocks, bool fill, tokens_t sum)
 	uint block = panel * BLOCKS + first + split;
 	uint piece = block * (32u * PIECES) + row, scale = block * 16u + row / 2u;
 
-#ifndef X_DIRECT
+#if !defined(X_DIRECT) || defined(PREPARE)
 	barrier();	/* slots of the panels before may still be read */
 	if (fill || BLOCKS > CHUNK || TOKENS > 1) {
 		mm_fill(first, blocks);
 		barrier();
+#ifdef PREPARE
+		for (uint i = lane(), end = live_only(blocks * uint(TOKENS)); i < end;
+		     i += gl_WorkGroupSize.x)
+			mm_prepare(i / blocks, i % blocks);
+		barrier();
+#endif
 	}
 #endif
 	for (uint b = 0u, end = live_only(blocks); b < end; b += KS)
 		if (BLOCKS % KS == 0u || b + split < blocks)
-			sum = mm_block(piece + b * (32u * PIECES), scale + b * 16u,
-				       (b + split) * 8u, sum);
+			sum = mm_block(piece + b * (32u * PIECES), scale + b * 16u, b + split, sum);
 	return sum;
 }
 

@@ -42,15 +42,21 @@ tokens_t lanes_sum(tokens_t v)
 	return sum;
 }
 
-/* 2 inputs less the mean, 0 past the last. */
+/* 0 where an input is past the last. */
+vec2 norm_cut(uint k2, vec2 x)
+{
+	if (HIDDEN % 32u != 0u)
+		x = mix(vec2(0.0), x, lessThan(uvec2(k2 * 2u, k2 * 2u + 1u), uvec2(HIDDEN)));
+	return x;
+}
+
+/* 2 inputs less the mean. */
 vec2 norm_centred(uint row, uint k2, float mean)
 {
 	vec2 x = source2[row * (NORM_WORDS / 2u) + k2];
 
 	if (NORM == NORM_LAYER)
-		x -= mean;
-	if (HIDDEN % 32u != 0u)
-		x = mix(vec2(0.0), x, lessThan(uvec2(k2 * 2u, k2 * 2u + 1u), uvec2(HIDDEN)));
+		x = norm_cut(k2, x - mean);
 	return x;
 }
 
@@ -104,7 +110,7 @@ vec2 mm_input(uint t, uint row, uint k2)
 
 	if ((FLAGS & FLAG_NORM_BIAS) != 0u)
 		x += params2[NORM_WORDS / 2u + k2];
-	return x;
+	return norm_cut(k2, x);
 }
 
 /* What follows in params. */
