@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 #version 450
 /*
- * Attention of one row and one KV head over one chunk of 64 cells, for all query heads of its
- * group: scores, their softmax, and the weighted sum of V, un-normalised. Four query heads run
- * together, so that K and V are read once for them.
+ * Attention of one row and up to four query heads of one KV head over one chunk of 64 cells: scores,
+ * their softmax, and the weighted sum of V, un-normalised. Heads run together so that K and V are
+ * read once for them.
  *
  * Up to 256 invocations. Scores: cell i / 4, head i % 4. Sums: element i % HEAD_DIM of V, all four
  * heads, and every SPLITS-th cell.
@@ -30,11 +30,12 @@ layout(std430, binding = 2) readonly buffer KvWords { uint kv_words[]; };
 layout(std430, binding = 3) writeonly buffer Partials { float partials[]; };
 
 const uint CHUNK = 64u;
-const uint TILE = 4u;					/* query heads at once */
+const uint TILE = 4u;			/* query heads at once: UNPU_VK_HEADS */
 const uint PARTS = 256u;
 const uint LANES = gl_WorkGroupSize.x;
 const uint GROUP = HEADS / KV_HEADS;
 const uint HEADS_AT_ONCE = GROUP < TILE ? GROUP : TILE;
+const uint TILES = (GROUP + TILE - 1u) / TILE;
 const uint QUADS = HEAD_DIM / 4u;			/* of elements in a head */
 const uint WORDS = KV_TYPE == KV_F16 ? HEAD_DIM / 2u : HEAD_DIM;
 const uint SPLITS = LANES > HEAD_DIM ? LANES / HEAD_DIM : 1u;
@@ -62,26 +63,33 @@ uint count()
 	return min(min(shared_cell, CELLS - 1u) - gl_WorkGroupID.y * CHUNK, CHUNK - 1u) + 1u;
 }
 
+/* Tiles of a KV head's query heads are work-groups of their own. */
+uint kv_head()
+{
+	return (push.base + gl_WorkGroupID.x) / TILES;
+}
+
 /* The first cell of the chunk in K, or in V. */
 uint first_cell(uint half_of_kv)
 {
-	uint head = half_of_kv * KV_HEADS + push.base + gl_WorkGroupID.x;
+	uint head = half_of_kv * KV_HEADS + kv_head();
 
 	return (head * SLOTS + min(shared_slot, SLOTS - 1u)) * CELLS + gl_WorkGroupID.y * CHUNK;
 }
 
-/* The first query head of this turn. The last four of a group are done with some done before: that
- * spares loads a bound. */
-uint first_head(uint turn)
+/* The first query head. The last four of a group are done with some that others do too, to the same
+ * bits: that spares loads a bound. */
+uint first_head()
 {
-	return (push.base + gl_WorkGroupID.x) * GROUP +
-	       (GROUP > TILE ? min(turn * TILE, GROUP - TILE) : 0u);
+	uint tile = (push.base + gl_WorkGroupID.x) % TILES;
+
+	return kv_head() * GROUP + (GROUP > TILE ? min(tile * TILE, GROUP - TILE) : 0u);
 }
 
 /* That head among the partials. */
-uint first_partial(uint turn)
+uint first_partial()
 {
-	return (gl_WorkGroupID.z * (CELLS / CHUNK) + gl_WorkGroupID.y) * HEADS + first_head(turn);
+	return (gl_WorkGroupID.z * (CELLS / CHUNK) + gl_WorkGroupID.y) * HEADS + first_head();
 }
 
 vec4 load_k(uint quad)
@@ -111,13 +119,13 @@ float element(uint word, uint i)
 /* ---- the phases of a turn, a barrier behind each ---------------------------------------------- */
 
 /* weights = scores, -infinity behind the row's own cell. */
-void find_score(uint i, uint turn)
+void find_score(uint i)
 {
 	uint cell = i / TILE, head = i % TILE;
 	float s = uintBitsToFloat(0xff800000u);
 
 	if (cell < count() && head < HEADS_AT_ONCE) {
-		uint at = (gl_WorkGroupID.z * HEADS + first_head(turn) + head) * QUADS;
+		uint at = (gl_WorkGroupID.z * HEADS + first_head() + head) * QUADS;
 		uint k = (first_cell(0u) + cell) * QUADS;
 
 		s = 0.0;
@@ -185,21 +193,21 @@ void split_sums(uint i)
 }
 
 /* Element i of the heads of this turn. */
-void store_sum(uint i, uint turn)
+void store_sum(uint i)
 {
 	uint from = i / HEAD_DIM * PARTS + i % HEAD_DIM;
 	float o = 0.0;
 
 	[[dont_unroll]] for (uint split = 0u; split < SPLITS; split++)
 		o += parts[from + split * HEAD_DIM];
-	partials[first_partial(turn) * HEAD_DIM + i] = o;
+	partials[first_partial() * HEAD_DIM + i] = o;
 }
 
 /* {max, sum} of each head: one word an invocation. */
-void store_softmax(uint turn)
+void store_softmax()
 {
 	uint lane = gl_LocalInvocationID.x, head = lane / 2u;
-	uint at = ROWS * (CELLS / CHUNK) * HEADS * HEAD_DIM + 2u * first_partial(turn);
+	uint at = ROWS * (CELLS / CHUNK) * HEADS * HEAD_DIM + 2u * first_partial();
 	float v;
 
 	if (head >= HEADS_AT_ONCE)
@@ -208,21 +216,6 @@ void store_softmax(uint turn)
 	[[dont_unroll]] for (uint i = head + TILE; i < 32u; i += TILE)
 		v = lane % 2u == 0u ? larger(v, maxima[i]) : v + sums[i];
 	partials[at + lane] = v;
-}
-
-void turn_of(uint turn)
-{
-	EACH(i, CHUNK * TILE, find_score(i, turn))
-	barrier();
-	find_maxima();
-	barrier();
-	EACH(i, CHUNK * TILE, weigh(i))
-	barrier();
-	sum_weights();
-	EACH(i, HEAD_DIM * SPLITS, split_sums(i))
-	barrier();
-	EACH(i, HEAD_DIM * HEADS_AT_ONCE, store_sum(i, turn))
-	store_softmax(turn);
 }
 
 void main()
@@ -242,12 +235,15 @@ void main()
 		state_fault(FAULT_INDEX);
 	if (gl_WorkGroupID.y * CHUNK > cell)
 		return;
-	if (GROUP <= TILE) {
-		turn_of(0u);
-		return;
-	}
-	[[dont_unroll]] for (uint turn = 0u; turn * TILE < GROUP; turn++) {
-		turn_of(turn);
-		barrier();
-	}
+	EACH(i, CHUNK * TILE, find_score(i))
+	barrier();
+	find_maxima();
+	barrier();
+	EACH(i, CHUNK * TILE, weigh(i))
+	barrier();
+	sum_weights();
+	EACH(i, HEAD_DIM * SPLITS, split_sums(i))
+	barrier();
+	EACH(i, HEAD_DIM * HEADS_AT_ONCE, store_sum(i))
+	store_softmax();
 }

@@ -332,15 +332,18 @@ static int add_copy(struct draft *draft, const struct unpu_job_dispatch *d)
 
 static int add_attn(struct draft *draft, const struct unpu_job_dispatch *d)
 {
+	const struct unpu_attn_spec *attn = (const void *)d->spec;
 	struct unpu_vk_call *call;
 	struct binds binds;
+	uint32_t tiles;
 	int err;
 
 	binds_init(draft->e, d, &binds);
 	err = draft_call(draft, d->kind, d->spec, false, &binds, &call);
 	if (err)
 		return err;
-	call_units(call, 0, d->grid[0]);
+	tiles = (attn->heads / attn->kv_heads + UNPU_VK_HEADS - 1) / UNPU_VK_HEADS;
+	call_units(call, 0, d->grid[0] * tiles);
 	call->groups[1] = d->grid[1];
 	call->groups[2] = d->grid[2];
 	memcpy(&call->push[2], d->constants, unpu_shader_info(d->kind)->const_bytes);

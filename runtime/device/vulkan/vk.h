@@ -194,9 +194,10 @@ int unpu_vk_module_read(const struct unpu_vk_module *module, uint32_t **words);
  * Bindings: set 0, binding i is binding i of shaders.h, all storage buffers. A bank's quants and
  * scales are bound from the panel of unit `base` on.
  * vkCmdDispatch: x = units of grid[0] (base..limit); y = grid[1], or tiles of `tokens` rows; z =
- * grid[2]. attn: x = kv head, y = chunk, z = row.
+ * grid[2]. attn: x = kv head x tiles of its query heads, y = chunk, z = row.
  */
 #define UNPU_VK_PUSH_BYTES	32
+#define UNPU_VK_HEADS	4	/* of a tile; shaders/attn.comp says it too */
 
 /* What the engine chose among modules and sizes; text form: unpu_vulkan_tunings(). */
 struct unpu_vk_tuning {
