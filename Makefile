@@ -223,6 +223,8 @@ benches: all $(benches)
 
 $(O)/runtime/device/cpu/%.o: OPT := $(if $(SAN),,-O3)
 $(O)/runtime/plan/panels.o: OPT := $(if $(SAN),,-O3)
+# Where the probe is looked for besides beside the program and in its ../libexec/unpu.
+$(O)/runtime/device/probe.o: ISA_FLAGS = -DUNPU_LIBEXECDIR='"$(LIBEXECDIR)"'
 $(O)/%_avx2.o: ISA_FLAGS := $(AVX2_FLAGS)
 $(O)/%_avx512vnni.o: ISA_FLAGS := $(AVX512VNNI_FLAGS)
 $(O)/%_neon_dotprod.o: ISA_FLAGS := $(NEON_DOTPROD_FLAGS)
@@ -347,6 +349,7 @@ bench: benches $(if $(MODEL),,$(O)/generated.gguf)
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
+LIBEXECDIR ?= $(PREFIX)/libexec/unpu
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
 BASHDIR ?= $(PREFIX)/share/bash-completion/completions
@@ -359,6 +362,7 @@ man := $(wildcard tools/packaging/man/*.[1-8])
 man_dir = $(MANDIR)/$(subst .,man,$(suffix $(1)))
 # mode:file:where it goes
 installed := 755:$(O)/unpu:$(BINDIR)/unpu \
+	$(if $(prober),755:$(prober):$(LIBEXECDIR)/unpu-probe) \
 	644:$(lib):$(LIBDIR)/libunpu.a \
 	644:$(O)/libunpu.so.$(VERSION):$(LIBDIR)/libunpu.so.$(VERSION) \
 	644:runtime/unpu.h:$(INCLUDEDIR)/unpu.h \
@@ -388,7 +392,7 @@ install: all
 		tools/packaging/unpu.pc.in | install -D -m 644 /dev/stdin '$(DESTDIR)$(pc)'
 
 install-strip: install
-	$(STRIP) '$(DESTDIR)$(BINDIR)/unpu'
+	$(STRIP) '$(DESTDIR)$(BINDIR)/unpu' $(if $(prober),'$(DESTDIR)$(LIBEXECDIR)/unpu-probe')
 	$(STRIP) --strip-unneeded '$(DESTDIR)$(LIBDIR)/libunpu.so.$(VERSION)'
 	$(STRIP) --strip-debug '$(DESTDIR)$(LIBDIR)/libunpu.a'
 

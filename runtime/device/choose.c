@@ -31,12 +31,12 @@ void unpu_choose_judge(const struct unpu_log *log, uint32_t index,
 	unpu_verdict_shape(shape, words);
 	if (device->why[0]) {
 		snprintf(verdict->why, sizeof(verdict->why), "%s", device->why);
-	} else if (device->type == UNPU_PROBE_TYPE_CPU) {
-		snprintf(verdict->why, sizeof(verdict->why),
-			 "Vulkan on a CPU, which auto never takes");
 	} else if (unpu_marker_look(id) == -EBUSY) {
 		snprintf(verdict->why, sizeof(verdict->why), "did not come back from its first "
 			 "use; `unpu devices --retry` tests it again");
+	} else if (device->type == UNPU_PROBE_TYPE_CPU) {
+		snprintf(verdict->why, sizeof(verdict->why),
+			 "Vulkan on a CPU, which auto never takes");
 	} else if (too_large(device, shape)) {
 		snprintf(verdict->why, sizeof(verdict->why), "the model's %llu MiB do not fit "
 			 "its %llu MiB", (unsigned long long)(shape->bytes >> 20),

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #ifndef UNPU_LIBEXECDIR
-#define UNPU_LIBEXECDIR	"/usr/local/libexec"
+#define UNPU_LIBEXECDIR	"/usr/local/libexec/unpu"
 #endif
 
 #define PROGRAM		"unpu-probe"
@@ -29,25 +29,33 @@
 
 /* ---- where it is --------------------------------------------------------------------------- */
 
-/* What belongs to this process comes first, the environment last: it names one where there is no
- * other, and cannot put one in its place. */
+static int is_program(const char *path)
+{
+	return !access(path, X_OK);
+}
+
+/*
+ * Beside the program, as a build leaves it; below its prefix, as an installation does; where the
+ * library was told. The environment is last: it names one where there is no other, and puts none in
+ * the place of another.
+ */
 static int find_program(char *path, size_t size)
 {
+	static const char *const places[] = { "", "../libexec/unpu/" };
 	const char *name = secure_getenv("UNPU_PROBE");
-	ssize_t n = readlink("/proc/self/exe", path, size - 1);
-	char *slash;
+	char self[PATH_MAX], *slash;
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	size_t i;
 
-	path[n > 0 ? n : 0] = '\0';
-	slash = strrchr(path, '/');
-	if (slash && (size_t)(slash + 1 - path) + sizeof(PROGRAM) <= size) {
-		strcpy(slash + 1, PROGRAM);
-		if (!access(path, X_OK))
+	self[n > 0 ? n : 0] = '\0';
+	slash = strrchr(self, '/');
+	for (i = 0; slash && i < sizeof(places) / sizeof(places[0]); i++)
+		if (snprintf(path, size, "%.*s%s" PROGRAM, (int)(slash + 1 - self), self,
+			     places[i]) < (int)size && is_program(path))
 			return 0;
-	}
-	snprintf(path, size, "%s/%s", UNPU_LIBEXECDIR, PROGRAM);
-	if (!access(path, X_OK))
+	if (snprintf(path, size, "%s/" PROGRAM, UNPU_LIBEXECDIR) < (int)size && is_program(path))
 		return 0;
-	if (!name || snprintf(path, size, "%s", name) >= (int)size || access(path, X_OK))
+	if (!name || snprintf(path, size, "%s", name) >= (int)size || !is_program(path))
 		return -ENOENT;
 	return 0;
 }

@@ -164,17 +164,42 @@ static void take_lines(const char *text, struct lines *lines, bool *bad)
 	}
 }
 
+static char *join(const struct lines *lines, uint32_t first, const char *without, size_t *used)
+{
+	size_t length = without ? strlen(without) : 0;
+	char *text = malloc((MAX_LINES + 1) * MAX_LINE + 1);
+
+	*used = 0;
+	if (!text)
+		return NULL;
+	text[0] = '\0';
+	for (; first < lines->count; first++) {
+		const char *line = lines->text[first];
+
+		if (!without || strncmp(line, without, length) || line[length] != '\t')
+			*used += (size_t)sprintf(text + *used, "%s\n", line);
+	}
+	return text;
+}
+
+/* What is damaged is said once, and gone then. */
 static struct lines *read_lines(const struct unpu_log *log, int folder)
 {
 	struct lines *lines = calloc(1, sizeof(*lines));
 	char *text = malloc(MAX_LINES * MAX_LINE + 1);
 	bool bad = false;
+	size_t used;
 
 	if (lines && text && !read_small(folder, FILE_NAME, text, MAX_LINES * MAX_LINE + 1))
 		take_lines(text, lines, &bad);
-	if (bad)
-		unpu_log(log, UNPU_LOG_WARN, "the file of verdicts on devices is damaged: what "
-			 "is not a line of it is ignored");
+	free(text);
+	if (!bad)
+		return lines;
+	unpu_log(log, UNPU_LOG_WARN, "the file of verdicts on devices is damaged: what is not a "
+		 "line of it is ignored");
+	text = join(lines, 0, NULL, &used);
+	if (text)
+		write_small(folder, FILE_NAME, text, false, 0);
 	free(text);
 	return lines;
 }
@@ -253,20 +278,14 @@ static int get(const struct unpu_log *log, const char *kind, const char *rest, c
 	return err;
 }
 
-/* The lines that are not called so, then this one; the oldest go when there are too many. */
+/* The lines that are not called so, then this one; the oldest goes when there are too many. */
 static char *changed(const struct lines *lines, const char *name, const char *value)
 {
-	size_t length = strlen(name), used = 0;
-	char *text = malloc((MAX_LINES + 1) * MAX_LINE + 1);
-	uint32_t i = lines->count == MAX_LINES ? 1 : 0;
+	size_t used;
+	char *text = join(lines, lines->count == MAX_LINES ? 1 : 0, name, &used);
 
-	if (!text)
-		return NULL;
-	for (; i < lines->count; i++)
-		if (strncmp(lines->text[i], name, length) || lines->text[i][length] != '\t')
-			used += (size_t)sprintf(text + used, "%s\n", lines->text[i]);
-	snprintf(text + used, MAX_LINE, "%s\t%s", name, value);
-	strcat(text, "\n");
+	if (text)
+		snprintf(text + used, MAX_LINE, "%s\t%s\n", name, value);
 	return text;
 }
 
@@ -333,8 +352,9 @@ int unpu_verdict_get(const struct unpu_log *log, const char *id, const char *key
 							     sizeof(value)))
 		return -ENOENT;
 	if (sscanf(value, "%7s %31s %15" SCNu64 " %15" SCNu64 " %n", use, verdict->tuning,
-		   &verdict->device_ns, &verdict->cpu_ns, &at) != 4 || at < 0)
-		return -ENOENT;
+		   &verdict->device_ns, &verdict->cpu_ns, &at) != 4 || at < 0 ||
+	    verdict->device_ns > UINT64_MAX / 2 || verdict->cpu_ns > UINT64_MAX / 2)
+		return -ENOENT;	/* sscanf() takes a minus for any number */
 	verdict->use = !strcmp(use, "use");
 	if ((!verdict->use && strcmp(use, "cpu")) || strlen(value + at) >= sizeof(verdict->why))
 		return -ENOENT;

@@ -23,6 +23,8 @@ sums_of() { (cd "$1" && find . -type f -exec sha256sum {} + | sort -k 2); }
 wanted() { # $1: prefix, $2: libdir, both below the root
 	local page
 	printf 'f 755 %s\n' "$1/bin/unpu"
+	# A build without Vulkan has none.
+	if test -e "$build/unpu-probe"; then printf 'f 755 %s\n' "$1/libexec/unpu/unpu-probe"; fi
 	printf 'f 644 %s\n' "$1/include/unpu.h" "$2/libunpu.a" "$2/libunpu.so.$version" \
 		"$2/pkgconfig/unpu.pc"
 	printf 'l 777 %s libunpu.so.'"$version"'\n' "$2/libunpu.so" "$2/$soname"

@@ -186,11 +186,10 @@ static void test_hostile(void **state)
 	assert_int_equal(unpu_verdict_get(&test_log, "vulkan:0", "k", "s", &got), -ENOENT);
 	warnings = 0;
 	memset(bad, 'x', sizeof(bad));
-	for (i = 0; i < 30; i++)
-		write_file("verdicts", bad, sizeof(bad));
+	write_file("verdicts", bad, sizeof(bad));
 	assert_int_equal(unpu_verdict_get(&test_log, "vulkan:0", "k", "s", &got), -ENOENT);
-	assert_int_equal(warnings, 1);	/* one line, whatever is in it */
-	/* And a new verdict mends it. */
+	assert_int_equal(unpu_verdict_get(&test_log, "vulkan:0", "k", "s", &got), -ENOENT);
+	assert_int_equal(warnings, 1);	/* one line, whatever is in it, and once */
 	unpu_verdict_put(&test_log, "vulkan:0", "k", "s", &right);
 	warnings = 0;
 	assert_int_equal(unpu_verdict_get(&test_log, "vulkan:0", "k", "s", &got), 0);
