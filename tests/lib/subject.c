@@ -11,6 +11,7 @@
 
 char subject_log[512], subject_warning[512];
 int subject_errors, subject_warnings;
+const char *subject_device;
 
 void subject_log_line(void *arg, enum unpu_log_level level, const char *text)
 {
@@ -33,6 +34,7 @@ void subject_open_tiny(struct subject *s, const struct tiny_params *tiny, uint32
 	params.threads = threads;
 	params.flags = flags;
 	params.log = subject_log_line;
+	params.device = subject_device;
 	s->file = tiny_model(tiny, &s->size);
 	assert_non_null(s->file);
 	assert_int_equal(unpu_model_load_memory(s->file, s->size, &params, &s->model), 0);

@@ -22,6 +22,8 @@ struct subject {
 /* Errors and warnings that the models of this program have logged, and the last ones. */
 extern char subject_log[512], subject_warning[512];
 extern int subject_errors, subject_warnings;
+/* Where models are opened from now on; NULL, as at first: "auto". */
+extern const char *subject_device;
 unpu_log_fn subject_log_line;
 
 void subject_open(struct subject *s, const char *arch, uint32_t type, uint32_t threads,

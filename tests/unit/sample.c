@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What `sample` chooses, against a sampler that sorts everything, and what it does to the rows. */
+/*
+ * What `sample` chooses, against a sampler that sorts everything, and what it does to the rows: the
+ * twin, or with UNPU_TEST_DEVICE=vulkan:N the shader of that device.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +14,7 @@
 #include <cmocka.h>
 
 #include "runtime/device/cpu/twin.h"
+#include "tests/lib/ondevice.h"
 
 #define ROWS	4u
 #define SLOTS	4u
@@ -98,7 +102,59 @@ static int setup(void **state)
 	return 0;
 }
 
-static void run(void)
+/* ---- on a device -------------------------------------------------------------------------- */
+
+static struct ondevice *device;
+static struct ondevice_program *program;
+
+static int open_device(void **state)
+{
+	static const struct unpu_sample_spec spec = {
+		ROWS, SLOTS, CELLS, VOCAB, HIDDEN, ROWS, DRM_UNPU_LAYOUT_F32_R32, 0
+	};
+	const char *id = getenv("UNPU_TEST_DEVICE");
+	struct unpu_shader_need need;
+
+	(void)state;
+	if (!id)
+		return 0;
+	device = ondevice_open(id, NULL);
+	if (!device)
+		return -1;
+	unpu_shader_need(UNPU_SHADER_SAMPLE, (const uint32_t *)&spec, NULL, 0, &need);
+	program = ondevice_program_create(device, UNPU_SHADER_SAMPLE, &spec, NULL, &need);
+	if (!program)
+		print_error("%s\n", ondevice_why(device));
+	return program ? 0 : -1;
+}
+
+static int close_device(void **state)
+{
+	(void)state;
+	ondevice_program_destroy(program);
+	ondevice_close(device);
+	return 0;
+}
+
+static void run_device(void)
+{
+	static float table[(VOCAB + 31) / 32 * 32 * HIDDEN];
+	void *data[] = { b.state, b.logits, b.maxima, b.history, table, NULL, NULL, b.x };
+	int err;
+
+	for (uint32_t t = 0; t < VOCAB; t++)
+		for (uint32_t i = 0; i < HIDDEN; i++)
+			table[t / 32 * 32 * HIDDEN + i / 4 * 128 + t % 32 * 4 + i % 4] =
+				b.table[t][i];
+	err = ondevice_program_run(program, data);
+	if (err)
+		print_error("%s\n", ondevice_why(device));
+	assert_int_equal(err, 0);
+}
+
+/* ---- on the cpu --------------------------------------------------------------------------- */
+
+static void run_twin(void)
 {
 	static const struct unpu_sample_spec spec = {
 		ROWS, SLOTS, CELLS, VOCAB, HIDDEN, ROWS, DRM_UNPU_LAYOUT_GGUF_F32, 0
@@ -119,6 +175,14 @@ static void run(void)
 	for (; args.thread < 2; args.thread++)
 		unpu_twin_sample.run(&args);
 	free(args.shared);
+}
+
+static void run(void)
+{
+	if (device)
+		run_device();
+	else
+		run_twin();
 }
 
 /* ---- the reference ------------------------------------------------------------------------ */
@@ -694,5 +758,5 @@ int main(void)
 		cmocka_unit_test_setup(test_not_finite, setup),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, open_device, close_device);
 }
