@@ -40,7 +40,7 @@ int output_folder(size_t i)
 static char there[] = "/tmp/unpu-sandbox-XXXXXX";	/* the current folder of all children */
 static char outside[] = "/tmp/unpu-sandbox-XXXXXX";	/* and one that nobody was given */
 
-enum how { FREE, HELD, HELD_BUT_FOLDER, HELD_BUT_OUTPUT, SWITCHED_OFF };
+enum how { FREE, HELD, HELD_BUT_FOLDER, HELD_BUT_OUTPUT, HELD_WITH_GPU, SWITCHED_OFF };
 
 /* 0: the attempt succeeded; else its errno, or 255 for a signal. */
 static int try(int (*attempt)(void), enum how how)
@@ -56,6 +56,8 @@ static int try(int (*attempt)(void), enum how how)
 			folder_granted = open(outside, O_PATH | O_DIRECTORY);
 		if (how == HELD_BUT_FOLDER)
 			sandbox_allow_folder();
+		if (how == HELD_WITH_GPU)
+			sandbox_allow_gpu();
 		if (how == SWITCHED_OFF)
 			sandbox_off();
 		if (how != FREE)
@@ -97,7 +99,7 @@ static int opens(const char *path, int flags)
 	return fd < 0;
 }
 
-static char secret[64], made[64], moved[64];
+static char secret[64], made[64], moved[64], made_cache[64];
 
 static int read_outside(void)
 {
@@ -284,6 +286,49 @@ static int use_open_file(void)
 	return fstat(STDIN_FILENO, &st) || pread(STDIN_FILENO, &byte, 1, 0) != 1 || byte != 's';
 }
 
+/* ---- what a GPU's driver does --------------------------------------------------------------- */
+
+static int read_libraries(void)
+{
+	return opens("/usr/lib", O_RDONLY | O_DIRECTORY) || opens("/dev/null", O_RDWR);
+}
+
+/* Beneath XDG_CACHE_HOME, which is `outside`: see prepare(). */
+static int make_cache(void)
+{
+	char file[80], other[80];
+	int bad;
+
+	snprintf(file, sizeof(file), "%s/unpu/one", outside);
+	snprintf(other, sizeof(other), "%s/unpu/two", outside);
+	bad = opens(file, O_WRONLY | O_CREAT | O_EXCL) || rename(file, other) || unlink(other);
+	return bad;
+}
+
+static int share_memory(void)
+{
+	int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	return fd < 0 || ftruncate(fd, 4096) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK);
+}
+
+/* Any number that a driver may have; here there is none behind it. */
+static int ask_device(void)
+{
+	char about[256];
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	return fd < 0 || (ioctl(fd, _IOWR('d', 0, about), about) && errno != ENOTTY);
+}
+
+static int read_parent(void)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "/proc/%ld/environ", (long)getppid());
+	return opens(path, O_RDONLY);
+}
+
 /* ---- tests ---------------------------------------------------------------------------------- */
 
 #define REFUSED(__attempt) \
@@ -365,6 +410,36 @@ static void a_folder_can_be_given(void **state)
 	assert_true(is_refused(try(execute, HELD_BUT_FOLDER)));
 }
 
+/* What its driver does, and what it has no business with. */
+static void a_gpu_can_be_given(void **state)
+{
+	(void)state;
+	need("landlock");
+	need("seccomp");
+	assert_int_equal(try(read_etc, HELD_WITH_GPU), 0);
+	assert_int_equal(try(read_libraries, HELD_WITH_GPU), 0);
+	assert_int_equal(try(make_cache, HELD_WITH_GPU), 0);
+	assert_int_equal(try(share_memory, HELD_WITH_GPU), 0);
+	assert_int_equal(try(make_thread, HELD_WITH_GPU), 0);
+	assert_int_equal(try(map_code, HELD_WITH_GPU), 0);
+	assert_int_equal(try(ask_device, HELD_WITH_GPU), 0);
+	assert_true(is_refused(try(make_cache, HELD)));
+	assert_true(is_refused(try(read_outside, HELD_WITH_GPU)));
+	assert_true(is_refused(try(write_outside, HELD_WITH_GPU)));
+	assert_true(is_refused(try(make_outside, HELD_WITH_GPU)));
+	assert_true(is_refused(try(make_here, HELD_WITH_GPU)));
+	assert_true(is_refused(try(move_outside, HELD_WITH_GPU)));
+	assert_true(is_refused(try(change_mode, HELD_WITH_GPU)));
+	assert_true(is_refused(try(inet, HELD_WITH_GPU)));
+	assert_true(is_refused(try(local, HELD_WITH_GPU)));
+	assert_true(is_refused(try(execute, HELD_WITH_GPU)));
+	assert_true(is_refused(try(make_process, HELD_WITH_GPU)));
+	assert_true(is_refused(try(signal_parent, HELD_WITH_GPU)));
+	assert_true(is_refused(try(trace, HELD_WITH_GPU)));
+	assert_true(is_refused(try(type_for_the_terminal, HELD_WITH_GPU)));
+	assert_true(is_refused(try(read_parent, HELD_WITH_GPU)));
+}
+
 static void it_can_be_switched_off(void **state)
 {
 	(void)state;
@@ -403,6 +478,9 @@ static int prepare(void **state)
 	snprintf(secret, sizeof(secret), "%s/secret", outside);
 	snprintf(made, sizeof(made), "%s/made", outside);
 	snprintf(moved, sizeof(moved), "%s/moved", outside);
+	snprintf(made_cache, sizeof(made_cache), "%s/unpu", outside);
+	if (mkdir(made_cache, 0700) || setenv("XDG_CACHE_HOME", outside, 1))
+		return -1;
 	fd = open(secret, O_RDWR | O_CREAT | O_EXCL, 0600);
 	return fd < 0 || write(fd, "s", 1) != 1 || dup2(fd, STDIN_FILENO) != STDIN_FILENO ||
 	       close(fd);
@@ -412,6 +490,9 @@ static int clean_up(void **state)
 {
 	(void)state;
 	unlink(secret);
+	rmdir(made_cache);
+	snprintf(made_cache, sizeof(made_cache), "%s/mesa_shader_cache", outside);
+	rmdir(made_cache);
 	return rmdir(there) || rmdir(outside);
 }
 
@@ -424,6 +505,7 @@ int main(void)
 		cmocka_unit_test(what_is_needed_works),
 		cmocka_unit_test(outputs_come_to_their_places),
 		cmocka_unit_test(a_folder_can_be_given),
+		cmocka_unit_test(a_gpu_can_be_given),
 		cmocka_unit_test(it_can_be_switched_off),
 		cmocka_unit_test(the_status_tells),
 	};

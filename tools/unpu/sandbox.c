@@ -394,15 +394,18 @@ static const int writing[] = {
 };
 
 /* For drivers of GPUs: memory that two parts of one share, locks and folders of caches, threads with
- * a priority. Landlock says where; no call here starts a program or reaches another process. */
+ * a priority. Landlock says where, and knows nothing of modes and times: no call here changes
+ * those, starts a program or reaches another process. */
 static const int driving[] = {
 	SYS_memfd_create, SYS_flock, SYS_fallocate, SYS_getdents64, SYS_mkdirat, SYS_pipe2,
 	SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_fstatfs, SYS_statfs, SYS_mlock,
 	SYS_munlock, SYS_mincore, SYS_msync, SYS_get_mempolicy, SYS_set_mempolicy, SYS_mbind,
 	SYS_kcmp, SYS_sched_getscheduler, SYS_sched_setscheduler, SYS_sched_getparam,
 	SYS_sched_setparam, SYS_sched_get_priority_max, SYS_sched_get_priority_min,
-	SYS_setpriority, SYS_getpriority, SYS_umask, SYS_utimensat, SYS_getppid, SYS_fadvise64,
-	SYS_times, SYS_fchmodat,
+	SYS_setpriority, SYS_getpriority, SYS_umask, SYS_getppid, SYS_times,
+#ifdef SYS_fadvise64
+	SYS_fadvise64,
+#endif
 #ifdef SYS_fstatfs64
 	SYS_fstatfs64, SYS_statfs64,
 #endif
@@ -423,9 +426,6 @@ static const int driving[] = {
 #endif
 #ifdef SYS_getdents
 	SYS_getdents,
-#endif
-#ifdef SYS_utimensat_time64
-	SYS_utimensat_time64,
 #endif
 };
 
