@@ -109,6 +109,21 @@ void unpu_session_detach(struct unpu_session *s)
 
 /* ---- leaving --------------------------------------------------------------------------------- */
 
+/* What an engine says of itself, "vulkan: ...", with which one it is. */
+static void keep_said(struct unpu_session *s, const char *said)
+{
+	const char *id = s->home->id;
+	size_t family = strcspn(id, ":"), length = strlen(id);
+
+	if (!strncmp(said, id, length))
+		snprintf(s->why, sizeof(s->why), "%s", said);
+	else if (!strncmp(said, id, family) && said[family] == ':')
+		snprintf(s->why, sizeof(s->why), "%s%s", id, said + family);
+	else
+		snprintf(s->why, sizeof(s->why), "%s: %s", id, said);
+}
+
+/* The first reason is the one: others follow from it. */
 int unpu_session_blame(struct unpu_session *s, int err, const char *format, ...)
 {
 	char said[256], text[256];
@@ -120,10 +135,10 @@ int unpu_session_blame(struct unpu_session *s, int err, const char *format, ...)
 	if (s->home->last)
 		return unpu_fail(&s->model->log, err, "%s", text);
 	unpu_home_said(s->home, said);
-	if (!said[0] || s->blamed)
-		snprintf(said, sizeof(said), "%s", text);
-	if (!s->blamed)
-		snprintf(s->why, sizeof(s->why), "%s", said);
+	if (!s->blamed && said[0])
+		keep_said(s, said);
+	else if (!s->blamed)
+		snprintf(s->why, sizeof(s->why), "%s", text);
 	s->blamed = true;
 	return err;
 }

@@ -70,7 +70,7 @@ struct unpu_session {
 	uint32_t ctx_id, syncobj, decode_dispatches;
 	bool ctx_failed;	/* it takes no more jobs: another one for the next */
 	bool blamed;		/* the device failed and can be left: `why` */
-	char why[256];
+	char why[288];
 	uint64_t seqno;		/* of the job that was submitted last */
 	uint64_t busy_ns, job_ns;	/* of the context; of the last job */
 	uint32_t *tokens;
