@@ -172,7 +172,7 @@ int unpu_vk_canary_check(const struct unpu_vk_engine *e, const struct unpu_vk_ca
 			 "not come", e->vk.caps.info.name);
 }
 
-/* What a faulty memory does; a test asks for it. Finite numbers that are just not the right ones. */
+/* What a faulty memory does; a test asks for it. Finite numbers, just not the right ones. */
 void unpu_vk_canary_spoil(struct unpu_vk_canary *c)
 {
 	memset(at(c, UNPU_FFN_IN_QUANTS), 0x3c, c->sizes[UNPU_FFN_IN_QUANTS]);
@@ -217,7 +217,9 @@ static int record(struct unpu_vk_engine *e, struct unpu_vk_canary *c)
 					infos, UNPU_FFN_IN_BINDINGS, &c->call.set);
 	if (!err)
 		err = unpu_vk_command_pool(vk, &c->pool);
-	return err ? err : unpu_vk_record(vk, c->pool, &e->shaders, &c->call, 1, 1, &c->commands);
+	if (!err)
+		err = unpu_vk_record(vk, c->pool, &e->shaders, &c->call, 1, 1, &c->commands);
+	return err;
 }
 
 /* The first answer, on a fence of its own: a job may be running. */

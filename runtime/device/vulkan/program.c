@@ -172,7 +172,7 @@ static void banks_init(const struct unpu_vk_engine *e, const struct unpu_vk_matr
 	}
 }
 
-/* The part of a plane that begins with the panel of unit `base` and ends with that before `limit`. */
+/* The part of a plane from the panel of unit `base` to that of the last before `limit`. */
 static void bank_plane(const struct banks *banks, uint64_t panel, uint32_t base, uint32_t limit,
 		       VkDescriptorBufferInfo *info)
 {

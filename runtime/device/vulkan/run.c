@@ -103,22 +103,65 @@ int unpu_vk_submit(struct unpu_vk_engine *e, VkFence fence, const VkCommandBuffe
 
 /* ---- faults that a test asks for ------------------------------------------------------------- */
 
-/* All weights that the program reads: where the host sees them. */
-static void spoil(struct unpu_program *program)
+/* The quants of a dispatch; NULL: it has none. */
+static const struct unpu_job_binding *quants_of(const struct unpu_job_dispatch *d)
 {
-	for (uint32_t i = 0; i < program->num_dispatches; i++) {
-		const struct unpu_job_dispatch *d = &program->dispatches[i];
-		const struct unpu_job_binding *quants;
-		struct unpu_vk_matrix m;
+	struct unpu_vk_matrix m;
 
-		unpu_vk_matrix_get(d->kind, d->spec, &m);
-		if (m.layout == DRM_UNPU_LAYOUT_COUNT)
+	unpu_vk_matrix_get(d->kind, d->spec, &m);
+	return m.layout == DRM_UNPU_LAYOUT_COUNT ? NULL : &d->bindings[m.quants];
+}
+
+/* All weights that the program reads, on the device: the host may not see them. */
+static int record_spoil(struct unpu_vk *vk, const struct unpu_program *program,
+			VkCommandBuffer commands)
+{
+	const VkCommandBufferBeginInfo begin = {
+		.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+	};
+	const VkMemoryBarrier barrier = {
+		.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+		.srcAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT,
+		.dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
+	};
+	int err = VK(vk, BeginCommandBuffer, commands, &begin);
+
+	for (uint32_t i = 0; !err && i < program->num_dispatches; i++) {
+		const struct unpu_job_binding *quants = quants_of(&program->dispatches[i]);
+		const struct unpu_vk_buffer *buffer = quants ? quants->bo->priv : NULL;
+
+		if (!buffer)
 			continue;
-		quants = &d->bindings[m.quants];
-		if (quants->bo->ptr)
-			memset((uint8_t *)quants->bo->ptr + quants->offset, SPOILT & 0xff,
-			       quants->size);
+		vk->fn.CmdFillBuffer(commands, buffer->handle, quants->offset,
+				     quants->size & ~3ull, SPOILT);
+		vk->fn.CmdPipelineBarrier(commands, VK_PIPELINE_STAGE_TRANSFER_BIT,
+					  VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT |
+					  VK_PIPELINE_STAGE_TRANSFER_BIT, 0, 1, &barrier, 0, NULL,
+					  0, NULL);
 	}
+	return err ? err : VK(vk, EndCommandBuffer, commands);
+}
+
+static int spoil(struct unpu_vk_engine *e, const struct unpu_program *program)
+{
+	VkCommandBufferAllocateInfo info = {
+		.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+		.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY, .commandBufferCount = 1,
+	};
+	struct unpu_vk *vk = &e->vk;
+	VkCommandBuffer commands;
+	int err = unpu_vk_command_pool(vk, &info.commandPool);
+
+	if (err)
+		return err;
+	err = VK(vk, AllocateCommandBuffers, vk->device, &info, &commands);
+	if (!err)
+		err = record_spoil(vk, program, commands);
+	if (!err)
+		err = unpu_vk_submit(e, e->fence, &commands, 1, 0, NULL, NULL);
+	if (!atomic_load(&vk->lost))
+		vk->fn.DestroyCommandPool(vk->device, info.commandPool, NULL);
+	return err;
 }
 
 /* 0 to go on. */
@@ -137,10 +180,9 @@ static int fault(struct unpu_vk_engine *e, struct unpu_program *program, const a
 		VK(vk, ResetFences, vk->device, 1, &e->fence);
 		return wait(vk, e->fence, 0, cancel, program->stop);
 	case UNPU_VK_FAULT_CORRUPT:
-		spoil(program);
 		if (p->canary)
 			unpu_vk_canary_spoil(p->canary);
-		break;
+		return spoil(e, program);
 	case UNPU_VK_FAULT_NONE:
 		break;
 	}
