@@ -25,11 +25,14 @@ struct place {
 	{ #type "." #field, offsetof(struct type, field), at64, at32 }
 
 static const struct place places[] = {
-	SIZE(unpu_device_info, 212, 212),
+	SIZE(unpu_device_info, 408, 408),
 	FIELD(unpu_device_info, id, 0, 0),
 	FIELD(unpu_device_info, name, 16, 16),
 	FIELD(unpu_device_info, usable, 80, 80),
 	FIELD(unpu_device_info, why, 84, 84),
+	FIELD(unpu_device_info, driver, 212, 212),
+	FIELD(unpu_device_info, verdict, 276, 276),
+	FIELD(unpu_device_info, preferred, 404, 404),
 	SIZE(unpu_model_params, 56, 32),
 	FIELD(unpu_model_params, size, 0, 0),
 	FIELD(unpu_model_params, flags, 8, 4),
@@ -146,7 +149,7 @@ static const struct place values[] = {
 	VALUE(UNPU_LOG_ERROR, 0), VALUE(UNPU_LOG_WARN, 1), VALUE(UNPU_LOG_INFO, 2),
 	VALUE(UNPU_LOG_DEBUG, 3),
 	VALUE(UNPU_MODEL_VOCAB_ONLY, 1), VALUE(UNPU_MODEL_CLASS_F32, 2),
-	VALUE(UNPU_MODEL_INFO_ONLY, 4),
+	VALUE(UNPU_MODEL_INFO_ONLY, 4), VALUE(UNPU_MAX_SHAPE, 128),
 	VALUE(UNPU_TOKENIZE_ADD_SPECIAL, 1), VALUE(UNPU_TOKENIZE_PARSE_SPECIAL, 2),
 	VALUE(UNPU_CHAT_ANSWER, 1), VALUE(UNPU_CHAT_CONTINUE, 2), VALUE(UNPU_CHAT_UNENDED, 4),
 	VALUE(UNPU_KV_DEFAULT, 0), VALUE(UNPU_KV_F16, 1), VALUE(UNPU_KV_F32, 2),

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "runtime/device/choose.h"
+#include "tests/lib/subject.h"
 
 static char said[512];
 static int lines;
@@ -436,6 +437,48 @@ static void test_devices_judged(void **state)
 	assert_non_null(strstr(seen.infos[2].verdict, "never"));
 }
 
+/* ---- for callers who give up rights -------------------------------------------------------- */
+
+static void test_shape(void **state)
+{
+	static const char *const wrong[] = {
+		"", "cpu", "2x72+172:3/1x24:331:0.0", "2x72+172:3/1x24:331:0.0 x",
+		"2x72+172:3/1x24:331:0.0 1 ", " 2x72+172:3/1x24:331:0.0 1",
+		"2x72+172:3/0x24:331:0.0 1", "2x72+172:3/2x24:331:0.0 1",
+		"0x72+172:3/1x24:331:0.0 1", "2x072+172:3/1x24:331:0.0 1",
+		"2x72+172:3/1x24:331:0.2 1", "-2x72+172:3/1x24:331:0.0 1",
+		"2x99999999999+172:3/1x24:331:0.0 1",
+	};
+	char text[UNPU_MAX_SHAPE], words[UNPU_VERDICT_SHAPE], id[16];
+	struct subject s;
+	size_t i;
+
+	(void)state;
+	subject_open(&s, "llama", UNPU_TYPE_Q8_0, 1, 0);
+	assert_int_equal(unpu_model_shape(s.model, 0, NULL, 0),
+			 unpu_model_shape(s.model, 0, text, sizeof(text)));
+	assert_true(strlen(text) < UNPU_MAX_SHAPE);
+	assert_true(unpu_model_shape(s.model, 1u << 7, text, sizeof(text)) < 0);
+	unpu_model_shape(s.model, UNPU_MODEL_CLASS_F32, words, sizeof(words));
+	assert_string_not_equal(words, text);
+	subject_close(&s);
+	unpu_devices_forget(NULL, NULL);
+	counted("echo device 0 1 1000000000 k", RIGHT("a", 800));
+	assert_int_equal(unpu_device_choose(NULL, 1, NULL, NULL, id), UNPU_VULKAN);
+	assert_int_equal(unpu_device_choose(text, 1, NULL, NULL, id), 0);
+	assert_string_equal(id, UNPU_VULKAN ? "vulkan:0" : "cpu");
+	for (i = 0; UNPU_VULKAN && i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		if (unpu_device_choose(wrong[i], 1, NULL, NULL, id) != -EINVAL)
+			fail_msg("taken: \"%s\"", wrong[i]);
+		assert_string_equal(id, "cpu");
+	}
+	unpu_devices_forget(NULL, NULL);
+	counted("echo device 0 4 1000000000 k", RIGHT("a", 800));
+	assert_int_equal(unpu_device_choose(text, 1, NULL, NULL, id), 0);
+	assert_string_equal(id, "cpu");
+	assert_int_equal(unpu_device_choose(NULL, 1, NULL, NULL, id), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -451,6 +494,7 @@ int main(void)
 		cmocka_unit_test(test_choose_none),
 		cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_devices_judged),
+		cmocka_unit_test(test_shape),
 	};
 	char command[64];
 	int failed;
