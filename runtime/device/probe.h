@@ -32,8 +32,8 @@ struct unpu_probe {
 };
 
 /*
- * 0; -ENOENT: there is no such program; -EPERM: it cannot be started, as in a sandbox; -EIO: it died,
- * hung or wrote what it should not. *why, of UNPU_VERDICT_WHY bytes, has the reason.
+ * 0; -ENOENT: there is no such program; -EPERM: it cannot be started, as in a sandbox; -EIO: it
+ * died, hung or wrote what it should not. *why, of UNPU_VERDICT_WHY bytes, has the reason.
  */
 int unpu_probe_list(const struct unpu_probe *probe, struct unpu_probe_list *list, char *why);
 /* The device's verdict, also when the probe died of it: then 0 too, since that is one. */

@@ -50,8 +50,8 @@ void unpu_verdict_forget(const struct unpu_log *log);
 
 /*
  * The marker of a first use. unpu_marker_set(): 1 when it is this process's now, 0 when a process
- * that lives has it or there is no place for one; -EBUSY: whoever had it is gone. unpu_marker_look()
- * says the same without setting it.
+ * that lives has it or there is no place for one; -EBUSY: whoever had it is gone.
+ * unpu_marker_look() says the same without setting it.
  */
 int unpu_marker_look(const char *id);
 int unpu_marker_set(const char *id);

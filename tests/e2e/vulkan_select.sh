@@ -41,7 +41,8 @@ device_of() { sed -n 's/^device  *\([^,]*\),.*/\1/p' "$work/err"; }
 	is_one_line 1 'no device vulkan:0' >"$work/explicit"
 )
 same 'no driver: devices ends well' 0 "$(cat "$work/status")"
-same 'no driver: devices lists the cpu' cpu "$(grep -v '^sandbox\|^ ' "$work/devices" | cut -d' ' -f1)"
+same 'no driver: devices lists the cpu' cpu \
+	"$(grep -v '^sandbox\|^ ' "$work/devices" | cut -d' ' -f1)"
 same 'no driver: auto says nothing' '' "$(cat "$work/auto")"
 same 'no driver: -d vulkan:0 is one line' '' "$(cat "$work/explicit")"
 run "${text[@]}" -d cpu
@@ -164,7 +165,8 @@ run "${text[@]}"
 check 'the second time nothing is tried' cmp "$memory" "$work/memory"
 
 # As if it were the faster one.
-sed -i 's/	cpu \(f[^ ]*\) \([0-9]* [0-9]*\) .*/	use \1 \2 ./; s/	cpu$/	vulkan:0/' "$memory"
+sed -i -e 's/	cpu \(f[^ ]*\) \([0-9]* [0-9]*\) .*/	use \1 \2 ./' -e 's/	cpu$/	vulkan:0/' \
+	"$memory"
 run "${text[@]}" --stats
 same 'auto takes the faster one' vulkan:0 "$(device_of)"
 check 'its text is the same' cmp "$work/out" "$work/wanted"

@@ -71,10 +71,10 @@ const struct command cmd_devices = {
 	.name = "devices",
 	.usage = "[--json] [--retry]",
 	.brief = "what can compute on this machine",
-	.details = "Lists the devices of this machine, the preferred one first. A GPU that Vulkan offers "
-		   "is tried out when it is first met: the program unpu-probe, which may crash, holds "
-		   "each of its answers against the CPU's and times both. What came of it is "
-		   "remembered; -d auto takes a GPU only when it was right and faster.",
+	.details = "Lists the devices of this machine, the preferred one first. A GPU that Vulkan "
+		   "offers is tried out when it is first met: the program unpu-probe, which may "
+		   "crash, holds each of its answers against the CPU's and times both. What came "
+		   "of it is remembered; -d auto takes a GPU only when it was right and faster.",
 	.examples = examples,
 	.options = options,
 	.num_options = sizeof(options) / sizeof(options[0]),

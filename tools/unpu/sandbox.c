@@ -393,8 +393,8 @@ static const int writing[] = {
 #endif
 };
 
-/* For drivers of GPUs: memory that two parts of one share, locks and folders of caches, threads with
- * a priority. Landlock says where, and knows nothing of modes and times: no call here changes
+/* For drivers of GPUs: memory that two parts of one share, locks and folders of caches, threads
+ * with a priority. Landlock says where, and knows nothing of modes and times: no call here changes
  * those, starts a program or reaches another process. */
 static const int driving[] = {
 	SYS_memfd_create, SYS_flock, SYS_fallocate, SYS_getdents64, SYS_mkdirat, SYS_pipe2,

@@ -21,9 +21,9 @@ void sandbox_allow_folder(void);
 
 /*
  * A GPU's driver will run in the process: it reads its libraries and settings, opens the nodes of
- * GPUs and asks anything of them, and keeps shaders that it compiled beneath the user's caches. What
- * of that is more than computing the README lists. For the calls before sandbox_enter() alone, and
- * not with the cpu, which has none of it.
+ * GPUs and asks anything of them, and keeps shaders that it compiled beneath the user's caches. The
+ * README has the list. To be called before sandbox_enter(), and not for the cpu, which needs none
+ * of it.
  */
 void sandbox_allow_gpu(void);
 
