@@ -98,17 +98,16 @@ uint state_live()
 
 /* ---- halves: what drivers do to subnormals, and how they round, is their own ------------------ */
 
-/* Of the low 16 bits. */
+/*
+ * Of the low 16 bits. A subnormal is made normal before the driver sees it, by 2^-14 that is taken
+ * off again.
+ */
 float f16_float(uint half_bits)
 {
-	uint magnitude = half_bits & 0x7fffu;
-	uint bits = (magnitude << 13) + 0x38000000u;
+	uint one = (half_bits & 0x7c00u) == 0u ? 0x400u : 0u;
 
-	if (magnitude >= 0x7c00u)	/* infinity, NaN */
-		bits += 0x38000000u;
-	if (magnitude < 0x400u)		/* subnormal: times 2^-24 is exact */
-		bits = floatBitsToUint(float(magnitude) * 5.9604644775390625e-8);
-	return uintBitsToFloat(bits | (half_bits & 0x8000u) << 16);
+	return unpackHalf2x16(half_bits | one).x -
+	       unpackHalf2x16((half_bits & 0x8000u) | one).x;
 }
 
 /* To nearest, ties to even; too large gives infinity, NaN stays NaN. */

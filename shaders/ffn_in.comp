@@ -20,6 +20,7 @@ layout(constant_id = 9) const float EPS = 1e-5;
 layout(std430, binding = 5) writeonly buffer Output { float h[]; };
 
 const bool GATED = (FLAGS & FLAG_GATED) != 0u;
+const uint PANELS = GATED ? 2u : 1u;	/* gate, up */
 const uint ACT_GELU = 1u;
 const uint ACT_RELU = 2u;
 
@@ -41,7 +42,7 @@ void ffn_put(uint t, float gate, float up)
 {
 	uint unit = push.base + gl_WorkGroupID.x;
 	uint element = unit * 32u + lane();
-	uint bias = PARAMS_NEXT + (GATED ? 64u : 32u) * unit + lane();
+	uint bias = PARAMS_NEXT + PANELS * 32u * unit + lane();
 	float y;
 
 	if ((FLAGS & FLAG_BIAS) != 0u) {
@@ -52,22 +53,43 @@ void ffn_put(uint t, float gate, float up)
 	if (GATED)
 		y *= up;
 	/* act(0 + bias) is not 0, and NaN x 0 in Wdown's padding is not 0. */
-	if (TOKENS == 1 || t < tile_rows)
-		h[(tile_first + t) * pad32(FFN) + element] = element < FFN ? y : 0.0;
+	h[(tile_first + t) * pad32(FFN) + element] = element < FFN ? y : 0.0;
+}
+
+/* Sums wait here, for a register is dear and ffn_put() is there once. */
+shared float gates[TOKENS * 32], ups[TOKENS * 32];
+
+void gate_keep(uint t, float gate)
+{
+	gates[t * 32u + lane()] = gate;
+}
+
+void up_keep(uint t, float up)
+{
+	ups[t * 32u + lane()] = up;
 }
 
 void main()
 {
-	uint panel = gl_WorkGroupID.x * (GATED ? 2u : 1u);
-
 	tile_init();
 	norm_init();
+	for (uint p = 0u; p < PANELS; p++) {
+		tokens_t sum = mm_panel(gl_WorkGroupID.x * PANELS + p, p == 0u);
 
-	tokens_t gate = mm_panel(panel, true);
-	tokens_t up = gate;
-
-	if (GATED)
-		up = mm_panel(panel + 1u, false);
-	if (lane_has_sum())
-		EACH_TOKEN2(ffn_put, gate, up);
+		if (lane() < 32u) {
+			if (p == 0u) {
+				EACH_TOKEN(gate_keep, sum);
+			} else {
+				EACH_TOKEN(up_keep, sum);
+			}
+		}
+	}
+	if (lane_has_sum()) {
+#if TOKENS == 1
+		ffn_put(0u, gates[lane()], ups[lane()]);
+#else
+		for (uint t = 0u; t < tile_rows; t++)
+			ffn_put(t, gates[t * 32u + lane()], ups[t * 32u + lane()]);
+#endif
+	}
 }

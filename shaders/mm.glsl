@@ -173,7 +173,12 @@ tokens_t splits_sum(tokens_t v)
 			barrier();
 		slot_put(lane(), v);
 		barrier();
-		for (uint i = 1u, end = live_only(KS); i < end; i++)
+#ifdef X_DIRECT		/* has the registers */
+		const uint end = KS;
+#else
+		uint end = live_only(KS);
+#endif
+		for (uint i = 1u; i < end; i++)
 			sum += slot_get((lane() & 31u) + 32u * i);
 	}
 	return sum;
@@ -204,9 +209,15 @@ const uint PIECES = LAYOUT == LAYOUT_F32_R32 ? 8u : LAYOUT == LAYOUT_F16_R32 ? 4
 		    LAYOUT == LAYOUT_Q8_R32 ? 2u : 1u;
 const bool QUANTISED = LAYOUT == LAYOUT_Q8_R32 || LAYOUT == LAYOUT_Q4_R32;
 
-float mm_scale(uint word)
+/* Of this lane's row of block number `block` in the planes: the first 16 bytes, and the scale. */
+uint mm_piece(uint block)
 {
-	return f16_float(scales[word] >> lane() * 16u % 32u);
+	return block * (32u * PIECES) + (lane() & 31u);
+}
+
+float mm_scale(uint block)
+{
+	return f16_float(scales[block * 16u + (lane() & 31u) / 2u] >> lane() * 16u % 32u);
 }
 
 tokens_t sum_scaled(tokens_t s, tokens_t d, tokens_t sum)
@@ -217,10 +228,10 @@ tokens_t sum_scaled(tokens_t s, tokens_t d, tokens_t sum)
 }
 
 /*
- * Of mm_f32.glsl, mm_f16.glsl or mm_a8.glsl: sum += a block of the panel's row . a block of x. piece: its first 16 bytes in the plane of
- * quants; scale: its scale, in words; b: the block of the chunk.
+ * Of mm_f32.glsl, mm_f16.glsl or mm_a8.glsl: sum += the panel's row of block number `block` in the
+ * planes . x of block b of the chunk.
  */
-tokens_t mm_block(uint piece, uint scale, uint b, tokens_t sum);
+tokens_t mm_block(uint block, uint b, tokens_t sum);
 
 #if defined(MATH_SDOT) || defined(MATH_SUDOT)
 #include "mm_a8.glsl"
@@ -244,9 +255,8 @@ bool lane_has_sum()
  */
 tokens_t mm_chunk(uint panel, uint first, uint blocks, bool fill, tokens_t sum)
 {
-	uint split = lane() / 32u, row = lane() & 31u;
+	uint split = lane() / 32u;
 	uint block = panel * BLOCKS + first + split;
-	uint piece = block * (32u * PIECES) + row, scale = block * 16u + row / 2u;
 
 #if !defined(X_DIRECT) || defined(PREPARE)
 	barrier();	/* slots of the panels before may still be read */
@@ -263,7 +273,7 @@ tokens_t mm_chunk(uint panel, uint first, uint blocks, bool fill, tokens_t sum)
 #endif
 	for (uint b = 0u, end = live_only(blocks); b < end; b += KS)
 		if (BLOCKS % KS == 0u || b + split < blocks)
-			sum = mm_block(piece + b * (32u * PIECES), scale + b * 16u, b + split, sum);
+			sum = mm_block(block + b, b + split, sum);
 	return sum;
 }
 

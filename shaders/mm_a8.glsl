@@ -80,10 +80,11 @@ float block_add(uint t, float sum, int s, float d, uint at)
 	return next;
 }
 
-tokens_t mm_block(uint piece, uint scale, uint b, tokens_t sum)
+tokens_t mm_block(uint block, uint b, tokens_t sum)
 {
+	uint piece = mm_piece(block);
 	uint at = b * 16u;
-	float d = mm_scale(scale);
+	float d = mm_scale(block);
 	itokens_t s = itokens_t(0);
 	uvec4 p;
 

@@ -72,8 +72,9 @@ float x_scale(uint t, float unused, uint at, uint nothing)
 	return uintBitsToFloat(xs[t * (CHUNK * 16u) + at].x);
 }
 
-tokens_t mm_block(uint piece, uint scale, uint b, tokens_t sum)
+tokens_t mm_block(uint block, uint b, tokens_t sum)
 {
+	uint piece = mm_piece(block);
 	uint at = b * 16u;
 	tokens_t s = tokens_t(0.0), d = tokens_t(0.0);
 	uvec4 p;
@@ -97,5 +98,5 @@ tokens_t mm_block(uint piece, uint scale, uint b, tokens_t sum)
 		}
 	}
 	MAP_TOKENS(d, x_scale, at + 8u, 0u);
-	return sum_scaled(s, d * (QUANTISED ? mm_scale(scale) : 1.0), sum);
+	return sum_scaled(s, d * (QUANTISED ? mm_scale(block) : 1.0), sum);
 }

@@ -57,8 +57,9 @@ float quad_add(uint t, float sum, vec4 w, uint quad)
 	MAP_TOKENS(s, quad_add, w, b * 8u + (__i)); \
 }
 
-tokens_t mm_block(uint piece, uint scale, uint b, tokens_t sum)
+tokens_t mm_block(uint block, uint b, tokens_t sum)
 {
+	uint piece = mm_piece(block);
 	tokens_t s = tokens_t(0.0);
 	uvec4 p;
 
@@ -83,5 +84,5 @@ tokens_t mm_block(uint piece, uint scale, uint b, tokens_t sum)
 			p = p.yzwx;
 		}
 	}
-	return sum_scaled(s, tokens_t(QUANTISED ? mm_scale(scale) : 1.0), sum);
+	return sum_scaled(s, tokens_t(QUANTISED ? mm_scale(block) : 1.0), sum);
 }

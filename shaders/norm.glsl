@@ -7,41 +7,6 @@ const uint NORM_WORDS = BLOCKS * 32u;	/* of x, and of the weight */
 /* Mean and 1 / deviation of each token of the tile. */
 shared vec2 norms[TOKENS];
 
-/* The sum over all invocations, for all of them. */
-tokens_t lanes_sum(tokens_t v)
-{
-	uint slots = 4u, first = 32u;
-	tokens_t sum;
-
-#ifdef MATH_F32S
-	slots = gl_NumSubgroups;
-	first = 0u;
-#if TOKENS == 8
-	sum = mat2x4(subgroupAdd(v[0]), subgroupAdd(v[1]));
-#else
-	sum = subgroupAdd(v);
-#endif
-	if (subgroupElect())
-		slot_put(gl_SubgroupID, sum);
-#else
-	sum = splits_sum(v);
-	if (lane() < 32u)
-		slot_put(lane(), sum);
-	barrier();
-	if (lane() < 4u) {
-		sum = slot_get(lane() * 8u);
-		for (uint i = 1u, end = live_only(8u); i < end; i++)
-			sum += slot_get(lane() * 8u + i);
-		slot_put(32u + lane(), sum);
-	}
-#endif
-	barrier();
-	sum = slot_get(first);
-	for (uint i = 1u, end = live_only(slots); i < end; i++)
-		sum += slot_get(first + i);
-	return sum;
-}
-
 /* 0 where an input is past the last. */
 vec2 norm_cut(uint k2, vec2 x)
 {
@@ -60,48 +25,100 @@ vec2 norm_centred(uint row, uint k2, float mean)
 	return x;
 }
 
-/* sum + the elements or, less the mean, their squares. */
-float norm_total(uint t, float sum, uint k2, bool squares)
+/* What invocations have summed, 256 for each row of the tile, where x will lie. */
+float part_get(uint t, uint i)
 {
-	vec2 x = norm_centred(tile_row(t), k2, squares ? norms[t].x : 0.0);
-	vec2 y = squares ? x : vec2(1.0);
-	precise float s = fma(x.x, y.x, sum);
-
-	return fma(x.y, y.y, s);
+	return uintBitsToFloat(xs[t * 256u + i].x);
 }
 
-void norm_put_mean(uint t, float sum)
+void part_put(uint t, uint i, float sum)
 {
-	norms[t].x = sum / float(HIDDEN);
+	xs[t * 256u + i].x = floatBitsToUint(sum);
 }
 
-void norm_put_scale(uint t, float sum)
+/* Elements t * 256 + first + i * step, i < n. */
+float parts_sum(uint t, uint first, uint step, uint n)
 {
-	norms[t].y = 1.0 / sqrt(sum / float(HIDDEN) + EPS);
+	precise float sum = part_get(t, first);
+
+	for (uint i = 1u, end = live_only(n); i < end; i++)
+		sum += part_get(t, first + i * step);
+	return sum;
+}
+
+void norm_part(uint t, bool squares)
+{
+	uint row = tile_row(t);
+	float mean = squares && NORM == NORM_LAYER ? norms[t].x : 0.0;
+	precise float sum = 0.0;
+
+	for (uint k2 = lane(), end = live_only(NORM_WORDS / 2u); k2 < end;
+	     k2 += gl_WorkGroupSize.x) {
+		vec2 x = norm_centred(row, k2, mean);
+		vec2 y = squares ? x : vec2(1.0);
+
+		sum = fma(x.x, y.x, sum);
+		sum = fma(x.y, y.y, sum);
+	}
+#ifdef MATH_F32S
+	sum = subgroupAdd(sum);
+	if (subgroupElect())
+		part_put(t, gl_SubgroupID, sum);
+#else
+	part_put(t, lane(), sum);
+#endif
+}
+
+/*
+ * Sums of the elements or, less the mean, of their squares; row t's in lane t. By steps, in an order
+ * that the number of rows does not change: over splits, over eighths, over the rest.
+ */
+float norm_total(bool squares)
+{
+	uint first = 32u, parts = 4u;
+
+	barrier();
+#if TOKENS == 1
+	norm_part(0u, squares);
+#else
+	for (uint t = 0u; t < tile_rows; t++)
+		norm_part(t, squares);
+#endif
+	barrier();
+#ifdef MATH_F32S
+	first = 0u;
+	parts = gl_NumSubgroups;
+#elif TOKENS == 1
+	if (lane() < 32u)
+		part_put(0u, lane(), parts_sum(0u, lane(), 32u, KS));
+	barrier();
+	if (lane() < 4u)
+		part_put(0u, 32u + lane(), parts_sum(0u, lane() * 8u, 1u, 8u));
+	barrier();
+#else
+	for (uint i = lane(); i < tile_rows * 32u; i += gl_WorkGroupSize.x)
+		part_put(i / 32u, i % 32u, parts_sum(i / 32u, i % 32u, 32u, KS));
+	barrier();
+	for (uint i = lane(); i < tile_rows * 4u; i += gl_WorkGroupSize.x)
+		part_put(i / 4u, 32u + i % 4u, parts_sum(i / 4u, i % 4u * 8u, 1u, 8u));
+	barrier();
+#endif
+	return parts_sum(min(lane(), uint(TOKENS) - 1u), first, 1u, parts);
 }
 
 /* Called by all, after tile_init() and before x is asked for. */
 void norm_init()
 {
-	tokens_t sum;
+	float sum;
 
 	if (NORM == NORM_LAYER) {
-		sum = tokens_t(0.0);
-		for (uint k2 = lane(), end = live_only(NORM_WORDS / 2u); k2 < end;
-		     k2 += gl_WorkGroupSize.x)
-			MAP_TOKENS(sum, norm_total, k2, false);
-		sum = lanes_sum(sum);
-		if (lane() == 0u)
-			EACH_TOKEN(norm_put_mean, sum);
-		barrier();
+		sum = norm_total(false) / float(HIDDEN);
+		if (lane() < uint(TOKENS))
+			norms[lane()].x = sum;
 	}
-	sum = tokens_t(0.0);
-	for (uint k2 = lane(), end = live_only(NORM_WORDS / 2u); k2 < end; k2 += gl_WorkGroupSize.x)
-		MAP_TOKENS(sum, norm_total, k2, true);
-	sum = lanes_sum(sum);
-	if (lane() == 0u)
-		EACH_TOKEN(norm_put_scale, sum);
-	barrier();
+	sum = 1.0 / sqrt(norm_total(true) / float(HIDDEN) + EPS);
+	if (lane() < uint(TOKENS))
+		norms[lane()].y = sum;
 }
 
 vec2 mm_input(uint t, uint row, uint k2)

@@ -26,6 +26,7 @@ layout(constant_id = 15) const uint POSITIONS = 256u;
 layout(std430, binding = 5) readonly buffer Rope { vec2 turns[]; };	/* {cos, sin} */
 layout(std430, binding = 6) writeonly buffer Query { vec2 q[]; };
 layout(std430, binding = 7) writeonly buffer Cache { uint kv[]; };
+layout(std430, binding = 7) writeonly buffer Cache2 { uvec2 kv2[]; };
 
 const uint ROPE_PAIRS = 1u;
 const uint MATRIX_ROWS = (HEADS + 2u * KV_HEADS) * HEAD_DIM;
@@ -39,43 +40,29 @@ uint head()	/* of q, then of k, then of v */
 	return push.base + gl_WorkGroupID.x;
 }
 
-uint head_first;	/* number of this lane's row in the head; large where it is before it */
+uint head_row;	/* of the head, that this lane's sum is; large where it is of another */
 
 void head_put(uint t, float y)
 {
-	ys[t * 256u + head_first] = y;
-}
-
-/* Lanes below 32: their row of this panel, where it is the head's. */
-void head_panel(uint panel, tokens_t y)
-{
-	uint row = panel * 32u + lane();
-
-	head_first = row - head() * HEAD_DIM;
-	if (lane() >= 32u || head_first >= HEAD_DIM)
-		return;
-	if ((FLAGS & FLAG_BIAS) != 0u) {
-		float bias = params[PARAMS_NEXT + row];
-
-#if TOKENS == 8
-		y[0] += bias;
-		y[1] += bias;
-#else
-		y += bias;
-#endif
-	}
-	EACH_TOKEN(head_put, y);
+	ys[t * 256u + head_row] = y;
 }
 
 /* All panels with rows of the head; the first and the last may be others' too. */
 void head_rows()
 {
-	uint first = head() * HEAD_DIM / 32u;
-	uint last = (head() * HEAD_DIM + HEAD_DIM - 1u) / 32u;
+	uint row = head() * HEAD_DIM;
 	uint bound = push.base * HEAD_DIM / 32u;	/* panel that the planes are bound from */
+	uint last = (row + HEAD_DIM - 1u) / 32u;
 
-	for (uint p = first; p <= last; p++)
-		head_panel(p, mm_panel(p - bound, p == first));
+	for (uint p = row / 32u; p <= last; p++) {
+		tokens_t y = mm_panel(p - bound, p == row / 32u);
+
+		head_row = p * 32u + lane() - row;
+		if ((FLAGS & FLAG_BIAS) != 0u)
+			y += params[PARAMS_NEXT + p * 32u + (lane() & 31u)];
+		if (lane() < 32u && head_row < HEAD_DIM)
+			EACH_TOKEN(head_put, y);
+	}
 	barrier();
 }
 
@@ -87,17 +74,17 @@ bool normed()
 /* Eight sums for each row of the tile. */
 void head_squares()
 {
-	if (!normed())
-		return;
-	for (uint i = lane(); i < tile_rows * 8u; i += gl_WorkGroupSize.x) {
-		precise float sum = 0.0;
+	if (normed()) {
+		for (uint i = lane(); i < tile_rows * 8u; i += gl_WorkGroupSize.x) {
+			precise float sum = 0.0;
 
-		for (uint j = i % 8u; j < HEAD_DIM; j += 8u) {
-			float y = ys[i / 8u * 256u + j];
+			for (uint j = i % 8u, end = live_only(HEAD_DIM); j < end; j += 8u) {
+				float y = ys[i / 8u * 256u + j];
 
-			sum = fma(y, y, sum);
+				sum = fma(y, y, sum);
+			}
+			squares[i] = sum;
 		}
-		squares[i] = sum;
 	}
 	barrier();
 }
@@ -105,12 +92,14 @@ void head_squares()
 float head_scale(uint t)
 {
 	precise float sum = 0.0;
+	float scale = 1.0;
 
-	if (!normed())
-		return 1.0;
-	for (uint i = 0u; i < 8u; i++)
-		sum += squares[t * 8u + i];
-	return 1.0 / sqrt(sum / float(HEAD_DIM) + EPS);
+	if (normed()) {
+		for (uint i = 0u, end = live_only(8u); i < end; i++)
+			sum += squares[t * 8u + i];
+		scale = 1.0 / sqrt(sum / float(HEAD_DIM) + EPS);
+	}
+	return scale;
 }
 
 /* Element j before the turn. */
@@ -130,15 +119,16 @@ float head_turned(uint t, uint j, float scale, uint position)
 	float y = head_element(t, j, scale), z;
 	vec2 turn;
 
-	if (ROPE == 0u || j >= ROPE_DIMS || head() >= HEADS + KV_HEADS)
-		return y;
-	if (ROPE != ROPE_PAIRS) {
-		other = j < ROPE_DIMS / 2u ? j + ROPE_DIMS / 2u : j - ROPE_DIMS / 2u;
-		i = min(j, other);
+	if (ROPE != 0u && j < ROPE_DIMS && head() < HEADS + KV_HEADS) {
+		if (ROPE != ROPE_PAIRS) {
+			other = j < ROPE_DIMS / 2u ? j + ROPE_DIMS / 2u : j - ROPE_DIMS / 2u;
+			i = min(j, other);
+		}
+		z = head_element(t, other, scale);
+		turn = turns[position * (ROPE_DIMS / 2u) + i];
+		y = j < other ? y * turn.x - z * turn.y : z * turn.y + y * turn.x;
 	}
-	z = head_element(t, other, scale);
-	turn = turns[position * (ROPE_DIMS / 2u) + i];
-	return j < other ? y * turn.x - z * turn.y : z * turn.y + y * turn.x;
+	return y;
 }
 
 /* Elements 2w and 2w + 1 of the tile's row t go where they belong. */
@@ -154,16 +144,14 @@ void head_store(uint t, uint w)
 		 head_turned(t, 2u * w + 1u, scale, position));
 	if (head() < HEADS) {
 		q[(row * HEADS + head()) * (HEAD_DIM / 2u) + w] = y;
-		return;
-	}
-	cell = row_index(row, ROW_CELL, CELLS);
-	at = ((head() - HEADS) * SLOTS + row_index(row, ROW_SLOT, SLOTS)) * CELLS + cell;
-	at = at * (HEAD_DIM / 2u) + w;
-	if (KV_TYPE == KV_F16) {
-		kv[at] = float_f16(y.x) | float_f16(y.y) << 16;
 	} else {
-		kv[2u * at] = floatBitsToUint(y.x);
-		kv[2u * at + 1u] = floatBitsToUint(y.y);
+		cell = row_index(row, ROW_CELL, CELLS);
+		at = (head() - HEADS) * SLOTS + row_index(row, ROW_SLOT, SLOTS);
+		at = (at * CELLS + cell) * (HEAD_DIM / 2u) + w;
+		if (KV_TYPE == KV_F16)
+			kv[at] = float_f16(y.x) | float_f16(y.y) << 16;
+		else
+			kv2[at] = floatBitsToUint(y);
 	}
 }
 
