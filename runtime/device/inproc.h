@@ -53,7 +53,8 @@ struct unpu_program {
 
 /*
  * One call at a time, except that run() may be in progress during any other, on another thread:
- * always the same one when the engine is threaded, else that of whoever waits. Optional: bo_alloc with bo_free, shader_check, program_prepare, program_release.
+ * always the same one when the engine is threaded, else that of whoever waits. Optional: bo_alloc
+ * with bo_free, shader_check, program_prepare, program_release.
  */
 struct unpu_engine_ops {
 	/* Limits, features, layouts and name, over the frame's own, which are filled in already. */

@@ -82,8 +82,8 @@ struct inproc_ctx {
  * Locks. `lock` guards everything here, tables and syncobjs included, and is never held over a call
  * of the engine. `engine_lock` makes the engine's calls but run() one at a time and is taken with
  * `lock` not held; neither is taken inside the other. run() is called with neither, by the one
- * thread that set `running`: the runner, or any that waits where there is none. References of buffers and shaders are atomic, those of programs,
- * contexts and jobs change under `lock`.
+ * thread that set `running`: the runner, or any that waits where there is none. References of
+ * buffers and shaders are atomic, those of programs, contexts and jobs change under `lock`.
  */
 struct inproc {
 	struct unpu_device base;	/* first: an op gets its address */

@@ -193,7 +193,7 @@ static int generate(struct unpu_session *s, size_t max, unpu_token_fn *fn, void 
 	bool ahead = false;
 
 	for (size_t left = max; left;) {
-		uint32_t made;
+		uint32_t made = 0;
 		int ret = 0;
 
 		if (s->used == s->context)

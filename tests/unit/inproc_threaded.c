@@ -218,8 +218,11 @@ static void what_waited_for_a_cancelled_job(void **state)
 	uint32_t syncobj = fake_syncobj(dev), id = fake_program(dev, src, dst, 1, false);
 	const struct drm_unpu_run run = { id, 1 };
 	const struct drm_unpu_sync sync = { syncobj, DRM_UNPU_SYNC_WAIT, 1 };
-	struct drm_unpu_submit args = { .ctx_id = third, .runs = { sizeof(run), 1, (uintptr_t)&run },
-					.syncs = { sizeof(sync), 1, (uintptr_t)&sync } };
+	struct drm_unpu_submit args = {
+		.ctx_id = third,
+		.runs = { sizeof(run), 1, (uintptr_t)&run },
+		.syncs = { sizeof(sync), 1, (uintptr_t)&sync },
+	};
 	struct drm_unpu_ctx_destroy gone = { .ctx_id = second };
 
 	(void)state;

@@ -197,7 +197,7 @@ static uint32_t try_call(const struct subject *s, const struct call *call, enum 
 
 static void cancel_at_every_point(void **state)
 {
-	/* the last as on a device that runs by itself, though here its jobs wait to be waited for */
+	/* the last as on a device that runs by itself, though these jobs run when waited for */
 	static const uint32_t per_submit[] = { 1, 4, 4 };
 	struct subject s;
 

@@ -130,7 +130,7 @@ static bool try_failure(const struct trial *t, uint32_t nth, bool job, int err)
 static void calls_are_all_or_nothing(void **state)
 {
 	uint32_t step = getenv("UNPU_EMULATED") || getenv("UNPU_SANITIZED") ? 3 : 1;
-	/* the last as on a device that runs by itself, though here its jobs wait to be waited for */
+	/* the last as on a device that runs by itself, though these jobs run when waited for */
 	static const uint32_t per_submit[] = { 1, 4, 4 };
 	struct subject s;
 	uint32_t nth;
