@@ -96,7 +96,7 @@ uint state_live()
 	return shared_live;
 }
 
-/* ---- halves: what drivers do to subnormals, and how they round, is their own ------------------ */
+/* ---- halves: what drivers do to subnormals, and how they round, is their own ----------------- */
 
 /*
  * Of the low 16 bits. A subnormal is made normal before the driver sees it, by 2^-14 that is taken

@@ -8,8 +8,8 @@
  * the split's blocks in order, then the splits in order. Sums are by fma() and `precise`, for a
  * compiler may otherwise contract one build and not the other.
  *
- * The shader defines before including this: TOKENS (1, 2 or 4); XS, 8-byte words of x in shared memory; LAYOUT,
- * NUMERIC and INPUTS, K; X_DIRECT where x needs no preparing.
+ * The shader defines before including this: TOKENS (1, 2 or 4); XS, 8-byte words of x in shared
+ * memory; LAYOUT and INPUTS, K; X_DIRECT where x needs no preparing.
  *
  * For V3D, whose registers are 16 where 4 threads share them: no store of 16 bytes, and whatever is
  * loaded is loaded next to its use.
@@ -128,8 +128,9 @@ uint tile_row(uint t)
 #endif
 
 /*
- * The bound of a loop that is left out where there are no live rows. Compilers cannot know it, which
- * keeps them from unrolling: all loads would go to the front and take registers there are not.
+ * The bound of a loop that is left out where there are no live rows. Compilers cannot know it,
+ * which keeps them from unrolling: all loads would go to the front and take registers there are
+ * not.
  */
 uint live_only(uint n)
 {
@@ -250,8 +251,8 @@ bool lane_has_sum()
 /* ---- the product ------------------------------------------------------------------------- */
 
 /*
- * sum += this split's share of a chunk. All splits take as many turns, so that V3D need not ask whose
- * turn it is.
+ * sum += this split's share of a chunk. All splits take as many turns, so that V3D need not ask
+ * whose turn it is.
  */
 tokens_t mm_chunk(uint panel, uint first, uint blocks, bool fill, tokens_t sum)
 {
@@ -285,7 +286,8 @@ tokens_t mm_panel(uint panel, bool fill)
 {
 	tokens_t sum = tokens_t(0.0);
 
-	if (BLOCKS <= CHUNK) {	/* no driver unrolls a loop around loops, not even one of one turn */
+	/* No driver unrolls a loop around loops, not even one of one turn. */
+	if (BLOCKS <= CHUNK) {
 		sum = mm_chunk(panel, 0u, BLOCKS, fill, sum);
 	} else {
 		for (uint first = 0u; first < BLOCKS; first += CHUNK)

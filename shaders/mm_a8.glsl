@@ -22,8 +22,8 @@ const int Q8_LESS = 128;
 #endif
 
 /*
- * Block b of row t of x, 32 floats, becomes 8 words of int8, then {scale, sum of the 32}, in its own
- * place: a word is written when what lies there has been read. As unpu_quantize_fn.
+ * Block b of row t of x, 32 floats, becomes 8 words of int8, then {scale, sum of the 32}, in its
+ * own place: a word is written when what lies there has been read. As unpu_quantize_fn.
  */
 void mm_prepare(uint t, uint b)
 {
@@ -99,7 +99,8 @@ tokens_t mm_block(uint block, uint b, tokens_t sum)
 	} else {
 		p = quants[piece];
 		for (uint i = 0u; i < 2u; i++) {
-			ivec2 low = ivec2(p.xy & 0x0f0f0f0fu), high = ivec2(p.xy >> 4 & 0x0f0f0f0fu);
+			ivec2 low = ivec2(p.xy & 0x0f0f0f0fu);
+			ivec2 high = ivec2(p.xy >> 4 & 0x0f0f0f0fu);
 
 			MAP_TOKENS(s, octet_add, low, at + i);
 			MAP_TOKENS(s, octet_add, high, at + 2u + i);

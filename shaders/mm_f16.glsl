@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
- * A block times x in f16, four products at a time; all further sums in f32. x is scaled by a power of
- * two for every 32, so that nothing overflows. Of mm.glsl.
+ * A block times x in f16, two products at a time; all further sums in f32. x is scaled by a power
+ * of two for every 32, so that nothing overflows. Of mm.glsl.
  */
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 

@@ -70,8 +70,8 @@ void norm_part(uint t, bool squares)
 }
 
 /*
- * Sums of the elements or, less the mean, of their squares; row t's in lane t. By steps, in an order
- * that the number of rows does not change: over splits, over eighths, over the rest.
+ * Sums of the elements or, less the mean, of their squares; row t's in lane t. By steps, in an
+ * order that the number of rows does not change: over splits, over eighths, over the rest.
  */
 float norm_total(bool squares)
 {

@@ -47,21 +47,41 @@ void head_put(uint t, float y)
 	ys[t * 256u + head_row] = y;
 }
 
-/* All panels with rows of the head; the first and the last may be others' too. */
+/* Where the head's rows begin in the first of its panels. */
+uint head_begin()
+{
+	return HEAD_DIM % 32u == 0u ? 0u : head() * HEAD_DIM % 32u;
+}
+
+/* Its first panel, numbered from the one that the planes are bound from. */
+uint head_panel()
+{
+	return HEAD_DIM % 32u == 0u ? gl_WorkGroupID.x * (HEAD_DIM / 32u) :
+				      head() * HEAD_DIM / 32u - push.base * HEAD_DIM / 32u;
+}
+
+void head_part(uint p)
+{
+	tokens_t y = mm_panel(head_panel() + p, p == 0u);
+
+	head_row = p * 32u + lane() - head_begin();
+	if (lane() < 32u && head_row < HEAD_DIM) {
+		if ((FLAGS & FLAG_BIAS) != 0u)
+			y += params[PARAMS_NEXT + head() * HEAD_DIM + head_row];
+		EACH_TOKEN(head_put, y);
+	}
+}
+
+/* All panels with rows of the head; the first and the last may be others' too. The commonest head
+ * without a loop, whose counter is a register too many. */
 void head_rows()
 {
-	uint row = head() * HEAD_DIM;
-	uint bound = push.base * HEAD_DIM / 32u;	/* panel that the planes are bound from */
-	uint last = (row + HEAD_DIM - 1u) / 32u;
-
-	for (uint p = row / 32u; p <= last; p++) {
-		tokens_t y = mm_panel(p - bound, p == row / 32u);
-
-		head_row = p * 32u + lane() - row;
-		if ((FLAGS & FLAG_BIAS) != 0u)
-			y += params[PARAMS_NEXT + p * 32u + (lane() & 31u)];
-		if (lane() < 32u && head_row < HEAD_DIM)
-			EACH_TOKEN(head_put, y);
+	if (TOKENS == 1 && HEAD_DIM == 64u) {
+		head_part(0u);
+		head_part(1u);
+	} else {
+		for (uint p = 0u; p * 32u < head_begin() + HEAD_DIM; p++)
+			head_part(p);
 	}
 	barrier();
 }
@@ -161,6 +181,11 @@ void main()
 	norm_init();
 	head_rows();
 	head_squares();
+#if TOKENS == 1
+	for (uint w = lane(), end = live_only(HEAD_DIM / 2u); w < end; w += gl_WorkGroupSize.x)
+		head_store(0u, w);
+#else
 	for (uint i = lane(); i < tile_rows * (HEAD_DIM / 2u); i += gl_WorkGroupSize.x)
 		head_store(i / (HEAD_DIM / 2u), i % (HEAD_DIM / 2u));
+#endif
 }
