@@ -22,13 +22,13 @@ static void add_matrix(struct drm_unpu_dev_info *info, uint32_t layout, uint32_t
 
 /*
  * Class a8 where a dot product is one instruction, and where it was asked for: without that it is
- * no faster than f32, and less exact.
+ * no faster than f32, and less exact. The baseline has none.
  */
 static bool takes_a8(const struct unpu_vk_engine *e)
 {
 	const struct unpu_vk_caps *caps = &e->vk.caps;
 
-	if (!unpu_vk_math_works(caps, UNPU_VK_SDOT))
+	if (!unpu_vk_math_works(caps, UNPU_VK_SDOT) || e->tuning.math == UNPU_VK_F32)
 		return false;
 	return caps->dot_signed || caps->dot_mixed || e->tuning.math == UNPU_VK_SDOT ||
 	       e->tuning.math == UNPU_VK_SUDOT;
