@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # unpu and llama.cpp in turn on the same files: tests/bench/peers.sh PEER_DIR MODEL...
 # PEER_DIR holds llama-bench (itself, in bin/ or in build/bin/). Environment: UNPU (build/unpu),
-# ROUNDS (3), THREADS ("1 2"), PROMPT (128), GENERATE (64). Exits 1 when unpu is slower anywhere.
+# ROUNDS (3), THREADS ("1 2"), PROMPT (128), GENERATE (64), UNPU_ARGS, PEER_ARGS. Exits 1 when unpu is slower anywhere.
 set -eu
 
 [ $# -ge 2 ] || { echo 'usage: tests/bench/peers.sh PEER_DIR MODEL...' >&2; exit 2; }
@@ -25,9 +25,9 @@ for model in "$@"; do
 		for round in $(seq "$rounds"); do
 			name=$results/$(basename "$model").$t.$round
 			"$unpu" bench "$model" --json -p "$prompt" -n "$generate" -t "$t" -r 1 \
-				>"$name.unpu"
+				${UNPU_ARGS:-} >"$name.unpu"
 			"$peer" -m "$model" -p "$prompt" -n "$generate" -t "$t" -r 1 -o json \
-				>"$name.peer" 2>/dev/null
+				${PEER_ARGS:-} >"$name.peer" 2>/dev/null
 		done
 	done
 done

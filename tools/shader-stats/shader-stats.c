@@ -348,6 +348,7 @@ static void run_shape(struct gpu *gpu, const struct unpu_vk_module *module, uint
 	free(words);
 }
 
+/* Half the invocations give the same code but for constants: that is shown for one shape. */
 static void run_modules(struct gpu *gpu, const char *math)
 {
 	static const uint32_t locals[] = { 256, 128 };
@@ -359,7 +360,7 @@ static void run_modules(struct gpu *gpu, const char *math)
 		if (strcmp(maths[m->math], math))
 			continue;
 		for (uint32_t k = 0; k < sizeof(shapes) / sizeof(shapes[0]); k++)
-			for (uint32_t j = 0; j < (matrix ? 2 : 1); j++)
+			for (uint32_t j = 0; j < (matrix && !k ? 2 : 1); j++)
 				run_shape(gpu, m, k, m->tokens == 1 ? 1 : ROWS, locals[j]);
 	}
 }
