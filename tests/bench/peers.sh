@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # unpu and llama.cpp in turn on the same files: tests/bench/peers.sh PEER_DIR MODEL...
 # PEER_DIR holds llama-bench (itself, in bin/ or in build/bin/). Environment: UNPU (build/unpu),
-# ROUNDS (3), THREADS ("1 2"), PROMPT (128), GENERATE (64), UNPU_ARGS, PEER_ARGS. Exits 1 when unpu is slower anywhere.
+# ROUNDS (3), THREADS ("1 2"), PROMPT (128), GENERATE (64), UNPU_ARGS, PEER_ARGS. Exits 1 when unpu
+# is slower anywhere.
 set -eu
 
 [ $# -ge 2 ] || { echo 'usage: tests/bench/peers.sh PEER_DIR MODEL...' >&2; exit 2; }

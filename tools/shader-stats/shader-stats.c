@@ -56,7 +56,8 @@ static void die(const char *what, int result)
 
 static VkPhysicalDevice first_device(void)
 {
-	VkApplicationInfo app = { VK_STRUCTURE_TYPE_APPLICATION_INFO, .apiVersion = VK_API_VERSION_1_1 };
+	VkApplicationInfo app = { VK_STRUCTURE_TYPE_APPLICATION_INFO,
+				  .apiVersion = VK_API_VERSION_1_1 };
 	VkInstanceCreateInfo info = { VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
 				      .pApplicationInfo = &app };
 	VkPhysicalDevice device;
@@ -110,7 +111,8 @@ static VkPipelineLayout make_layout(struct gpu *gpu, const struct job *job)
 
 	for (uint32_t i = 0; i < job->bindings; i++)
 		bindings[i] = (VkDescriptorSetLayoutBinding){
-			i, VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 1, VK_SHADER_STAGE_COMPUTE_BIT, NULL };
+			i, VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 1, VK_SHADER_STAGE_COMPUTE_BIT, NULL
+		};
 	CK(vkCreateDescriptorSetLayout(gpu->device, &set, NULL, &set_layout));
 	info.pSetLayouts = &set_layout;
 	CK(vkCreatePipelineLayout(gpu->device, &info, NULL, &layout));
