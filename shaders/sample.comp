@@ -14,6 +14,7 @@
  * over, so most passes read little more than the maxima.
  */
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "common.glsl"
 
 layout(constant_id = 2) const uint CELLS = 64u;
@@ -76,18 +77,20 @@ const uint LIMIT_TOP_K = 2u;
 const uint TOP_K = 3u;
 const uint TOP_P = 4u;
 const uint DRAW = 5u;
+const uint DONE = 6u;
 const uint MAX_TURNS = 64u;		/* 6 stages of at most 9 passes */
 
 /* How bins divide what is searched. */
 const uint BY_LOGIT = 0u;		/* eighths below `top` */
 const uint BY_KEY = 1u;
 const uint BY_ID = 2u;
+const uint BY_NONE = 3u;		/* the stage has yet to begin */
 
 shared uint row_words[6];
 shared uint set[20];
 shared uint best_key, best_group, nan_seen;
 
-/* Tokens of the tile at hand: how often, or that, they are among the latest; that they are biased. */
+/* Tokens of the tile at hand: how often, or that, they are among the latest; which are biased. */
 shared uint latest[1024];
 shared uint biased[1024];
 
@@ -98,21 +101,38 @@ shared uint bin_low[256];		/* and of 2^-36 */
 shared uint bin_id[256];		/* of one candidate in the bin */
 shared uint bin_key[256];
 shared uvec2 sums[16];			/* {high, low} words, each of 16 bins */
-shared uvec2 left_over, total;		/* of the target when the found bin begins; of all bins */
-shared uint found;
 
-/* The same in all invocations. */
-uint logits_at, maxima_at, history_at;
-uint window, num_bias;
-bool penalties, counts, changes;
-float top;				/* largest logit as `head` left it */
-float most;				/* largest logit of a candidate */
-float temperature;
-uint cut_key, cut_id;
-uint last_bin;				/* by logit; no candidate is behind it */
-uint by, within, low_key, high_key, low_id, shift;	/* the part that is searched */
+/*
+ * Where the row's sampling is. The first invocation alone writes these, behind a barrier and before
+ * one; they are shared, not private, for few registers hold that many.
+ */
+shared uint window, num_bias;		/* of the latest tokens, 0 without penalties; of biases */
+shared bool counts, changes;
+shared float temperature;
+shared float top;			/* largest logit as `head` left it */
+shared float most;			/* largest logit of a candidate */
+shared uint cut_key, cut_id;
+shared uint last_bin;			/* by logit; no candidate is behind it */
+shared uint by, within, low_key, high_key, low_id, shift;	/* the part that is searched */
+shared uint stage, answer;
+shared uvec2 target;
 
-/* ---- order ------------------------------------------------------------------------------------ */
+uint history_at()
+{
+	return row_words[ROW_SLOT] * CELLS + row_words[ROW_CELL] + 1u - window;
+}
+
+uint maxima_at()
+{
+	return row_words[ROW_OUT] * GROUPS;
+}
+
+bool first()
+{
+	return gl_LocalInvocationID.x == 0u;
+}
+
+/* ---- order ---------------------------------------------------------------------------------- */
 
 bool finite(float value)
 {
@@ -140,7 +160,7 @@ uint bin_of(float logit)
 	return uint(clamp((top - logit) * 8.0, 0.0, 255.0));
 }
 
-/* ---- 64 bits ---------------------------------------------------------------------------------- */
+/* ---- 64 bits -------------------------------------------------------------------------------- */
 
 uvec2 add64(uvec2 a, uvec2 b)
 {
@@ -173,7 +193,7 @@ uvec2 scale64(uvec2 value, uint factor, uint add)
 	return uvec2(middle >> 24 | d << 8, low >> 24 | middle << 8);
 }
 
-/* ---- what changes a logit --------------------------------------------------------------------- */
+/* ---- what changes a logit ------------------------------------------------------------------- */
 
 uint count_of(uint t)
 {
@@ -182,28 +202,28 @@ uint count_of(uint t)
 	return latest[t / 32u] >> t % 32u & 1u;
 }
 
-/* Tokens first to first + tile; called by all. */
-void mark(uint first, uint tile)
+/* Tokens from to from + tile; called by all. */
+void mark(uint from, uint tile)
 {
-	for (uint i = gl_LocalInvocationID.x; i < 1024u; i += LANES) {
+	[[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < 1024u; i += LANES) {
 		latest[i] = 0u;
 		biased[i] = 0u;
 	}
 	barrier();
-	for (uint i = gl_LocalInvocationID.x; i < window; i += LANES) {
-		uint t = state_clamp(history[history_at + i], VOCAB) - first;
+	[[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < window; i += LANES) {
+		uint t = state_clamp(history[history_at() + i], VOCAB) - from;
 
 		if (t < tile && counts)
 			atomicAdd(latest[t / 2u], 1u << t % 2u * 16u);
 		else if (t < tile)
 			atomicOr(latest[t / 32u], 1u << t % 32u);
 	}
-	for (uint i = gl_LocalInvocationID.x; i < num_bias; i += LANES) {
+	[[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < num_bias; i += LANES) {
 		uint at = STATE_SAMPLERS + row_words[ROW_SLOT] * STATE_SAMPLER_WORDS + SET_BIAS;
 		uint token = state[at + 2u * i];
 
-		if (token < VOCAB && token - first < tile)
-			atomicOr(biased[(token - first) / 32u], 1u << (token - first) % 32u);
+		if (token < VOCAB && token - from < tile)
+			atomicOr(biased[(token - from) / 32u], 1u << (token - from) % 32u);
 	}
 	barrier();
 }
@@ -214,21 +234,21 @@ float bias_of(uint token)
 	uint at = STATE_SAMPLERS + row_words[ROW_SLOT] * STATE_SAMPLER_WORDS + SET_BIAS;
 	float bias = 0.0;
 
-	for (uint i = 0u; i < num_bias; i++)
+	[[dont_unroll]] for (uint i = 0u; i < num_bias; i++)
 		if (state[at + 2u * i] == token)
 			bias = uintBitsToFloat(state[at + 2u * i + 1u]);
 	return bias;
 }
 
-/* The logit of token first + t. */
-float changed(uint first, uint t, float logit)
+/* The logit of token from + t. */
+float changed(uint from, uint t, float logit)
 {
 	float repeat = uintBitsToFloat(set[SET_REPEAT]);
 	uint count = count_of(t);
 	precise float l = logit;
 
 	if ((biased[t / 32u] >> t % 32u & 1u) != 0u)
-		l += bias_of(first + t);
+		l += bias_of(from + t);
 	if (count == 0u)
 		return l;
 	if (l > 0.0)
@@ -241,7 +261,7 @@ float changed(uint first, uint t, float logit)
 	return l;
 }
 
-/* ---- passes over the candidates --------------------------------------------------------------- */
+/* ---- passes over the candidates ------------------------------------------------------------- */
 
 void add_share(uint bin, float share)
 {
@@ -283,23 +303,23 @@ void add_candidate(float logit, uint id, uint what)
 		add_share(bin, exp((logit - most) / (what == BY_DRAW ? temperature : 1.0)));
 }
 
-/* Tokens id to id + ITEM, of the tile that begins at `first`. */
-void add_item(uint first, uint id, uint what)
+/* Tokens id to id + ITEM, of the tile that begins at `from`. */
+void add_item(uint from, uint id, uint what)
 {
-	uint end = min(id + ITEM, VOCAB), t = id - first, bits = 0u;
+	uint end = min(id + ITEM, VOCAB), t = id - from, bits = 0u;
 	uint behind = by == BY_LOGIT ? last_bin : within;
 
 	if (counts)
 		bits = 0xffu;
 	else if (changes)
 		bits = (latest[t / 32u] | biased[t / 32u]) >> t % 32u & 0xffu;
-	if (bits == 0u && bin_of(uintBitsToFloat(maxima[maxima_at + id / 32u].x)) > behind)
+	if (bits == 0u && bin_of(uintBitsToFloat(maxima[maxima_at() + id / 32u].x)) > behind)
 		return;
-	for (; id < end; id++, bits >>= 1) {
-		float logit = logits[logits_at + id];
+	[[dont_unroll]] for (; id < end; id++, bits >>= 1) {
+		float logit = logits[row_words[ROW_OUT] * VOCAB + id];
 
 		if ((bits & 1u) != 0u)
-			logit = changed(first, id - first, logit);
+			logit = changed(from, id - from, logit);
 		if (finite(logit))
 			add_candidate(logit, id, what);
 	}
@@ -307,8 +327,7 @@ void add_item(uint first, uint id, uint what)
 
 void clear_bins()
 {
-	barrier();
-	for (uint i = gl_LocalInvocationID.x; i < BINS; i += LANES) {
+	[[dont_unroll]] for (uint i = gl_LocalInvocationID.x; i < BINS; i += LANES) {
 		bin_number[i] = 0u;
 		bin_high[i] = 0u;
 		bin_middle[i] = 0u;
@@ -324,13 +343,14 @@ void add_candidates(uint what)
 {
 	uint tile = counts ? TILE_COUNTS : changes ? TILE_BITS : GROUPS * 32u;
 
-	for (uint first = 0u; first < VOCAB; first += tile) {
-		uint end = min(first + tile, VOCAB);
+	[[dont_unroll]] for (uint from = 0u; from < VOCAB; from += tile) {
+		uint end = min(from + tile, VOCAB);
 
 		if (changes)
-			mark(first, tile);
-		for (uint id = first + gl_LocalInvocationID.x * ITEM; id < end; id += LANES * ITEM)
-			add_item(first, id, what);
+			mark(from, tile);
+		[[dont_unroll]] for (uint id = from + gl_LocalInvocationID.x * ITEM; id < end;
+				     id += LANES * ITEM)
+			add_item(from, id, what);
 		barrier();
 	}
 }
@@ -338,8 +358,8 @@ void add_candidates(uint what)
 /* Only the largest of each group. */
 void add_groups()
 {
-	for (uint g = gl_LocalInvocationID.x; g < GROUPS; g += LANES) {
-		float max = uintBitsToFloat(maxima[maxima_at + g].x);
+	[[dont_unroll]] for (uint g = gl_LocalInvocationID.x; g < GROUPS; g += LANES) {
+		float max = uintBitsToFloat(maxima[maxima_at() + g].x);
 
 		if (finite(max))
 			atomicAdd(bin_number[bin_of(max)], 1u);
@@ -347,7 +367,7 @@ void add_groups()
 	barrier();
 }
 
-/* ---- bins ------------------------------------------------------------------------------- */
+/* ---- bins ----------------------------------------------------------------------------------- */
 
 uvec2 bin_sum(uint bin, uint what)
 {
@@ -358,48 +378,44 @@ uvec2 bin_sum(uint bin, uint what)
 		     uvec2(0u, bin_low[bin]));
 }
 
-/* All bins together, in `total`; each 16 in `sums`. */
+/* Each 16 bins. */
 void sum_bins(uint what)
 {
-	if (gl_LocalInvocationID.x < 16u) {
-		uvec2 sum = uvec2(0u);
+	uvec2 sum = uvec2(0u);
 
-		for (uint i = 0u; i < 16u; i++)
-			sum = add64(sum, bin_sum(gl_LocalInvocationID.x * 16u + i, what));
-		sums[gl_LocalInvocationID.x] = sum;
-	}
-	barrier();
-	if (gl_LocalInvocationID.x == 0u) {
-		uvec2 sum = sums[0];
-
-		for (uint i = 1u; i < 16u; i++)
-			sum = add64(sum, sums[i]);
-		total = sum;
-	}
-	barrier();
+	if (gl_LocalInvocationID.x >= 16u)
+		return;
+	[[dont_unroll]] for (uint i = 0u; i < 16u; i++)
+		sum = add64(sum, bin_sum(gl_LocalInvocationID.x * 16u + i, what));
+	sums[gl_LocalInvocationID.x] = sum;
 }
 
-/* The bin in which the sum reaches `target` (> 0), BINS when it never does. */
-uint find_bin(uvec2 target, uint what)
+uvec2 total()
 {
-	if (gl_LocalInvocationID.x == 0u) {
-		uint i = 0u, end;
+	uvec2 sum = sums[0];
 
-		for (; i < 16u && less64(sums[i], target); i++)
-			target = sub64(target, sums[i]);
-		end = min(i * 16u + 16u, BINS);
-		for (i *= 16u; i < end; i++) {
-			uvec2 sum = bin_sum(i, what);
+	[[dont_unroll]] for (uint i = 1u; i < 16u; i++)
+		sum = add64(sum, sums[i]);
+	return sum;
+}
 
-			if (!less64(sum, target))
-				break;
-			target = sub64(target, sum);
-		}
-		left_over = target;
-		found = i;
+/* The bin in which the sum reaches `target` (> 0), BINS when it never does; target becomes what is
+ * missing when that bin begins. */
+uint find_bin(uint what)
+{
+	uint i = 0u, end;
+
+	[[dont_unroll]] for (; i < 16u && less64(sums[i], target); i++)
+		target = sub64(target, sums[i]);
+	end = min(i * 16u + 16u, BINS);
+	[[dont_unroll]] for (i *= 16u; i < end; i++) {
+		uvec2 sum = bin_sum(i, what);
+
+		if (!less64(sum, target))
+			break;
+		target = sub64(target, sum);
 	}
-	barrier();
-	return found;
+	return i;
 }
 
 /* What a bin by logit stands for, as keys, and a little more. */
@@ -452,22 +468,16 @@ void cut(uint key, uint id)
 	last_bin = min(last_bin, bin_of(key_float(key)));
 }
 
-/* ---- choosing --------------------------------------------------------------------------------- */
+/* ---- choosing ------------------------------------------------------------------------------- */
 
-/* The largest maximum, `top`, and the first group that has it; false when it is not finite. */
-bool find_top()
+/* The largest maximum, in `best_key`, and the first group that has it; a NaN is seen. */
+void find_top()
 {
 	uint best = 0u, group = 0u;
 	bool not_a_number = false;
 
-	if (gl_LocalInvocationID.x == 0u) {
-		best_key = 0u;
-		best_group = 0xffffffffu;
-		nan_seen = 0u;
-	}
-	barrier();
-	for (uint g = gl_LocalInvocationID.x; g < GROUPS; g += LANES) {
-		uint bits = maxima[maxima_at + g].x, key;
+	[[dont_unroll]] for (uint g = gl_LocalInvocationID.x; g < GROUPS; g += LANES) {
+		uint bits = maxima[maxima_at() + g].x, key;
 
 		if ((bits & 0x7fffffffu) > INFINITY)
 			not_a_number = true;
@@ -484,8 +494,6 @@ bool find_top()
 	if (best == best_key)
 		atomicMin(best_group, group);
 	barrier();
-	top = key_float(best_key);
-	return nan_seen == 0u && finite(top);
 }
 
 /* Philox4x32-10 (Salmon et al., SC'11): the first word of the block at the row's place. */
@@ -494,7 +502,7 @@ uint philox()
 	uvec4 c = uvec4(row_words[ROW_CELL] + 1u, row_words[ROW_SLOT], 0u, 0u);
 	uint k0 = set[SET_SEED], k1 = set[SET_SEED + 1u];
 
-	for (uint round = 0u; round < 10u; round++) {
+	[[dont_unroll]] for (uint round = 0u; round < 10u; round++) {
 		uint a_high, a_low, b_high, b_low;
 
 		umulExtended(0xd2511f53u, c.x, a_high, a_low);
@@ -511,7 +519,7 @@ void cut_min_p(float p)
 	cut(key_of(min(most + log(min(p, 1.0)), most)), 0xffffffffu);
 }
 
-bool is_wanted(uint stage)
+bool is_wanted()
 {
 	uint k = set[SET_TOP_K];
 
@@ -528,119 +536,162 @@ bool is_wanted(uint stage)
 	return true;
 }
 
+bool is_limit()
+{
+	return stage == LIMIT_MOST || stage == LIMIT_TOP_K;
+}
+
+uint summed()
+{
+	return stage == DRAW ? BY_DRAW : stage == TOP_P ? BY_SHARE : BY_NUMBER;
+}
+
+/* The next stage that is wanted. */
+void begin_stage()
+{
+	float min_p = uintBitsToFloat(set[SET_MIN_P]);
+
+	[[dont_unroll]] while (!is_wanted())
+		stage++;
+	by = BY_LOGIT;
+	if (stage == DRAW && min_p > 0.0)
+		cut_min_p(min_p);
+	if (is_limit())
+		last_bin = BINS - 1u;
+}
+
 /*
  * What the sum has to reach. Of groups as many as candidates are wanted, and as many more as may
  * have lost their largest: behind the last of these in order is nothing that is wanted.
  */
-uvec2 first_target(uint stage)
+uvec2 first_target()
 {
 	float p = clamp(uintBitsToFloat(set[SET_TOP_P]), 0.0, 1.0);
 	uint number = stage <= MOST ? 1u : set[SET_TOP_K];
-	uvec2 target;
+	uvec2 sum;
 
-	if (stage == LIMIT_MOST || stage == LIMIT_TOP_K)
-		number += changes ? window + num_bias : 0u;
+	if (is_limit() && changes)
+		number += window + num_bias;
 	if (stage <= TOP_K)
 		return uvec2(0u, number);
 	/* The draw is of the first above its share of the total, top-p of the first that has it. */
-	target = scale64(total, stage == DRAW ? philox() >> 8 : uint(p * 16777216.0),
-			 stage == DRAW ? 0u : 0xffffffu);
-	if (stage == DRAW || (target.x | target.y) == 0u)
-		target = add64(target, uvec2(0u, 1u));
-	return target;
+	sum = scale64(total(), stage == DRAW ? philox() >> 8 : uint(p * 16777216.0),
+		      stage == DRAW ? 0u : 0xffffffu);
+	if (stage == DRAW || (sum.x | sum.y) == 0u)
+		sum = add64(sum, uvec2(0u, 1u));
+	return sum;
 }
 
-/* Before the first pass of a stage. */
-void begin_stage(uint stage)
+/* The search of this stage has found the candidate in this bin, or none. */
+void end_stage(uint bin)
 {
-	float min_p = uintBitsToFloat(set[SET_MIN_P]);
+	bool none = bin == BINS, greedy = !(uintBitsToFloat(set[SET_TEMPERATURE]) > 0.0);
 
-	by = BY_LOGIT;
-	if (stage == DRAW && min_p > 0.0)
-		cut_min_p(min_p);
-	if (stage == LIMIT_MOST || stage == LIMIT_TOP_K)
-		last_bin = BINS - 1u;
-}
-
-/* What a search found; true: it is the answer. */
-bool end_stage(uint stage, bool greedy, uvec2 last)
-{
-	if (stage == DRAW || (stage == MOST && (greedy || last.y == FAILED)))
-		return true;
-	if (stage == MOST) {
-		most = key_float(last.x);
-		last_bin = BINS - 1u;
-	} else if (last.y != FAILED) {
-		cut(last.x, last.y);
+	if (stage == DRAW || (stage == MOST && (greedy || none))) {
+		answer = none ? FAILED : bin_id[bin];
+		stage = DONE;
+		return;
 	}
-	return false;
+	if (stage == MOST) {
+		most = key_float(bin_key[bin]);
+		last_bin = BINS - 1u;
+	} else if (!none) {
+		cut(bin_key[bin], bin_id[bin]);
+	}
+	stage++;
+	by = BY_NONE;
+}
+
+/* After a pass. */
+void next_pass()
+{
+	uint bin;
+
+	if (by == BY_LOGIT)
+		target = first_target();
+	bin = find_bin(summed());
+	if (is_limit()) {
+		last_bin = min(bin, BINS - 1u);
+		stage++;
+		by = BY_NONE;
+	} else if (bin < BINS && bin_number[bin] > 1u) {
+		narrow(bin);
+	} else {
+		end_stage(bin);
+	}
 }
 
 /*
  * One search after another: the largest changed logit, the last of top-k, the last of top-p, the
  * draw. All of them share one loop, for compilers put every function where it is called.
  */
-uint search(bool greedy)
+void search()
 {
-	uint stage = LIMIT_MOST, level = 0u, what, bin;
-	uvec2 target, last = uvec2(0u, FAILED);
-
-	for (uint turn = 0u; turn < MAX_TURNS; turn++) {
-		if (!is_wanted(stage)) {
-			stage++;
-			continue;
+	[[dont_unroll]] for (uint turn = 0u; turn < MAX_TURNS; turn++) {
+		if (first()) {
+			if (turn > 0u)
+				next_pass();
+			if (stage != DONE && by == BY_NONE)
+				begin_stage();
 		}
-		if (level == 0u)
-			begin_stage(stage);
-		what = stage == DRAW ? BY_DRAW : stage == TOP_P ? BY_SHARE : BY_NUMBER;
+		barrier();
+		if (stage == DONE)
+			break;
 		clear_bins();
-		if (stage == LIMIT_MOST || stage == LIMIT_TOP_K)
+		if (is_limit())
 			add_groups();
 		else
-			add_candidates(what);
-		sum_bins(what);
-		if (level == 0u)
-			target = first_target(stage);
-		bin = find_bin(target, what);
-		if (stage == LIMIT_MOST || stage == LIMIT_TOP_K) {
-			last_bin = min(bin, BINS - 1u);
-			stage++;
-			continue;
-		}
-		if (bin < BINS && bin_number[bin] > 1u) {
-			target = left_over;
-			narrow(bin);
-			level++;
-			continue;
-		}
-		last = bin < BINS ? uvec2(bin_key[bin], bin_id[bin]) : uvec2(0u, FAILED);
-		if (end_stage(stage, greedy, last))
-			break;
-		stage++;
-		level = 0u;
+			add_candidates(summed());
+		sum_bins(summed());
+		barrier();
 	}
-	return last.y;
 }
 
-/* FAILED without a finite logit. */
-uint choose()
+/* The token, in `answer`: FAILED without a finite logit. */
+void choose()
 {
-	bool greedy = !(temperature > 0.0);
-
-	if (!find_top())
-		return FAILED;
-	if (greedy && !changes)
-		return state_clamp(maxima[maxima_at + best_group].y, VOCAB);
-	cut_key = 0u;
-	cut_id = 0xffffffffu;
-	last_bin = BINS - 1u;
-	most = changes ? key_float(0xff7fffffu) : top;
-	/* Below this it makes no difference, but to hardware that takes it for 0. */
-	temperature = max(temperature, 1e-30);
-	return search(greedy);
+	find_top();
+	if (first()) {
+		top = key_float(best_key);
+		answer = FAILED;
+		stage = LIMIT_MOST;
+		if (nan_seen != 0u || !finite(top)) {
+			stage = DONE;
+		} else if (!(temperature > 0.0) && !changes) {
+			answer = state_clamp(maxima[maxima_at() + best_group].y, VOCAB);
+			stage = DONE;
+		}
+		cut_key = 0u;
+		cut_id = 0xffffffffu;
+		last_bin = BINS - 1u;
+		most = changes ? key_float(0xff7fffffu) : top;
+		/* Below this it makes no difference, but to hardware that takes it for 0. */
+		temperature = max(temperature, 1e-30);
+		by = BY_NONE;
+	}
+	search();
 }
 
-/* ---- rows ------------------------------------------------------------------------------------- */
+/* ---- rows ----------------------------------------------------------------------------------- */
+
+/* By the first invocation, from the settings. */
+void begin_row()
+{
+	float frequency = uintBitsToFloat(set[SET_FREQUENCY]);
+
+	window = min(set[SET_LAST_N], row_words[ROW_CELL] + 1u);
+	if (uintBitsToFloat(set[SET_REPEAT]) == 1.0 && frequency == 0.0 &&
+	    uintBitsToFloat(set[SET_PRESENCE]) == 0.0)
+		window = 0u;
+	num_bias = set[SET_NUM_BIAS];
+	/* Counted in 16 bits: more than 65535 tokens alike among the latest are beyond any use. */
+	counts = window != 0u && frequency != 0.0;
+	changes = window != 0u || num_bias != 0u;
+	temperature = uintBitsToFloat(set[SET_TEMPERATURE]);
+	best_key = 0u;
+	best_group = 0xffffffffu;
+	nan_seen = 0u;
+}
 
 /* Words of the row and settings of its slot, each read once, for all invocations. */
 void read_row(uint row)
@@ -665,40 +716,23 @@ void read_row(uint row)
 	if ((row_words[ROW_FLAGS] & FLAG_SAMPLE) == 0u)
 		return;
 	if (lane < SET_WORDS)
-		set[lane] = state[STATE_SAMPLERS + row_words[ROW_SLOT] * STATE_SAMPLER_WORDS + lane];
+		set[lane] = state[STATE_SAMPLERS + row_words[ROW_SLOT] * STATE_SAMPLER_WORDS +
+				  lane];
 	barrier();
 	if (lane == 0u) {
 		set[SET_NUM_EOG] = state_clamp(set[SET_NUM_EOG], MAX_EOG + 1u);
 		set[SET_NUM_BIAS] = state_clamp(set[SET_NUM_BIAS], MAX_BIAS + 1u);
+		begin_row();
 	}
 	memoryBarrierBuffer();
 	barrier();
-}
-
-void begin_row()
-{
-	float frequency = uintBitsToFloat(set[SET_FREQUENCY]);
-
-	temperature = uintBitsToFloat(set[SET_TEMPERATURE]);
-	logits_at = row_words[ROW_OUT] * VOCAB;
-	maxima_at = row_words[ROW_OUT] * GROUPS;
-	window = min(set[SET_LAST_N], row_words[ROW_CELL] + 1u);
-	penalties = window != 0u && (uintBitsToFloat(set[SET_REPEAT]) != 1.0 || frequency != 0.0 ||
-				     uintBitsToFloat(set[SET_PRESENCE]) != 0.0);
-	if (!penalties)
-		window = 0u;
-	history_at = row_words[ROW_SLOT] * CELLS + row_words[ROW_CELL] + 1u - window;
-	num_bias = set[SET_NUM_BIAS];
-	/* Counted in 16 bits: more than 65535 tokens alike among the latest are beyond any use. */
-	counts = penalties && frequency != 0.0;
-	changes = penalties || num_bias != 0u;
 }
 
 bool is_end(uint token)
 {
 	bool end = false;
 
-	for (uint i = 0u; i < MAX_EOG; i++)
+	[[dont_unroll]] for (uint i = 0u; i < MAX_EOG; i++)
 		end = end || (i < set[SET_NUM_EOG] && set[SET_EOG + i] == token);
 	return end;
 }
@@ -728,8 +762,8 @@ uint sample_row(uint to)
 {
 	uint token, next = row_words[ROW_CELL] + 1u;
 
-	begin_row();
-	token = choose();
+	choose();
+	token = answer;
 	if (token == FAILED) {
 		state_fault(FAULT_VALUE);
 		return FAILED;
@@ -752,7 +786,7 @@ void main()
 	uint live = state_live(), left = 0u, stop = STOP_END;
 	bool failed = false;
 
-	for (uint row = 0u; row < live; row++) {
+	[[dont_unroll]] for (uint row = 0u; row < live; row++) {
 		uint why;
 
 		read_row(row);
