@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 #version 450
 /*
- * Attention of one row and up to four query heads of one KV head over one chunk of 64 cells: scores,
- * their softmax, and the weighted sum of V, un-normalised. Heads run together so that K and V are
- * read once for them.
+ * Attention of one row and up to four query heads of one KV head over one chunk of 64 cells:
+ * scores, their softmax, and the weighted sum of V, un-normalised. Heads run together so that K
+ * and V are read once for them.
  *
  * Up to 256 invocations. Scores: cell i / 4, head i % 4. Sums: element i % HEAD_DIM of V, all four
  * heads, and every SPLITS-th cell.
@@ -116,7 +116,7 @@ float element(uint word, uint i)
 	return uintBitsToFloat(kv_words[word + i]);
 }
 
-/* ---- the phases of a turn, a barrier behind each ---------------------------------------------- */
+/* ---- the phases of a turn, a barrier behind each -------------------------------------------- */
 
 /* weights = scores, -infinity behind the row's own cell. */
 void find_score(uint i)
