@@ -240,9 +240,12 @@ same 'no HOME' 0 $?
 check 'no HOME: the text' cmp "$work/want" "$work/out"
 if unshare -rm true 2>/dev/null; then
 	mkdir "$work/full"
-	unshare -rm sh -c 'mount -t tmpfs -o size=4k none "$0" && { dd if=/dev/zero of="$0/x" \
-		bs=4096 count=9 2>/dev/null; XDG_CACHE_HOME=$0; export XDG_CACHE_HOME; exec "$@"; }' \
-		"$work/full" "${unpu[@]}" run "$tiny" -p Hello -n 9 --temp 0 -d vulkan:0 \
+	unshare -rm sh -c 'mount -t tmpfs -o size=4k none "$0" && {
+		dd if=/dev/zero of="$0/x" bs=4096 count=9 2>/dev/null
+		XDG_CACHE_HOME=$0
+		export XDG_CACHE_HOME
+		exec "$@"
+	}' "$work/full" "${unpu[@]}" run "$tiny" -p Hello -n 9 --temp 0 -d vulkan:0 \
 		>"$work/out" 2>"$work/err" </dev/null
 	same 'a full disk for the cache' 0 $?
 	check 'a full disk for the cache: the text' cmp "$work/want" "$work/out"

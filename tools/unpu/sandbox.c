@@ -181,6 +181,17 @@ static void ll_allow_list(int ruleset, const struct ll_ruleset *rules, const cha
 	}
 }
 
+/* The user's first cache of all. */
+static void make_with_parent(const char *path)
+{
+	char parent[PATH_MAX];
+
+	snprintf(parent, sizeof(parent), "%s", path);
+	*strrchr(parent, '/') = '\0';
+	if (!mkdir(parent, 0700))
+		mkdir(path, 0700);
+}
+
 /* A cache that is not there cannot be allowed: those that everybody uses are made first. */
 static void ll_allow_caches(int ruleset, const struct ll_ruleset *rules)
 {
@@ -197,8 +208,8 @@ static void ll_allow_caches(int ruleset, const struct ll_ruleset *rules)
 			snprintf(path, sizeof(path), "%s/.cache/%s", home, gpu_caches[i]);
 		else
 			return;
-		if (i < 2)
-			mkdir(path, 0700);
+		if (i < 2 && mkdir(path, 0700) && errno == ENOENT)
+			make_with_parent(path);
 		ll_allow_path(ruleset, rules, path, access);
 	}
 	if (home && snprintf(path, sizeof(path), "%s/.nv", home) < (int)sizeof(path))
