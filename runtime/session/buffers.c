@@ -106,7 +106,7 @@ static int create_logits_path(struct unpu_session *s)
 
 int unpu_session_program(struct unpu_session *s, int which)
 {
-	struct unpu_compiler *c = &s->compiler;
+	struct unpu_compiler *c = which == UNPU_PROGRAM_DECODE ? &s->decode_compiler : &s->compiler;
 	uint32_t dispatches;
 	int ret = 0;
 

@@ -51,7 +51,10 @@ int unpu_session_attach(struct unpu_session *s)
 		s->attached = true;
 		unpu_sampler_put(s);
 		unpu_session_put(s, 0, s->tokens, s->used);
+		s->decode_work = s->work;
+		s->decode_work.shape.rows = 1;
 		unpu_compiler_init(&s->compiler, s->weights, &s->work);
+		unpu_compiler_init(&s->decode_compiler, s->weights, &s->decode_work);
 		ret = create_ctx(s);
 	}
 	for (int i = 0; i < UNPU_PROGRAM_LOGITS && !ret; i++)
@@ -73,6 +76,9 @@ static void take_stop_word(struct unpu_session *s)
 
 static void destroy_programs(struct unpu_session *s)
 {
+	struct unpu_compiler *compilers[] = { &s->compiler, &s->decode_compiler,
+					      &s->logits_compiler };
+
 	for (int i = 0; i < UNPU_NUM_PROGRAMS; i++) {
 		struct drm_unpu_program_destroy args = { .program_id = s->programs[i] };
 
@@ -80,11 +86,11 @@ static void destroy_programs(struct unpu_session *s)
 			s->dev->ops->program_destroy(s->dev, &args);
 		s->programs[i] = 0;
 	}
-	if (s->compiler.weights)
-		unpu_compiler_finish(&s->compiler);
-	if (s->logits_compiler.weights)
-		unpu_compiler_finish(&s->logits_compiler);
-	s->compiler.weights = s->logits_compiler.weights = NULL;
+	for (size_t i = 0; i < sizeof(compilers) / sizeof(compilers[0]); i++) {
+		if (compilers[i]->weights)
+			unpu_compiler_finish(compilers[i]);
+		compilers[i]->weights = NULL;
+	}
 }
 
 void unpu_session_detach(struct unpu_session *s)

@@ -61,6 +61,9 @@ struct unpu_session {
 	size_t stop_length[UNPU_MAX_STOP];
 	struct unpu_work work;
 	struct unpu_compiler compiler;
+	/* the same buffers for a single row: a grid counts the rows that may be, not those that are */
+	struct unpu_work decode_work;
+	struct unpu_compiler decode_compiler;
 	struct unpu_area window, scratch, kv;
 	/* the path that hands out logits of every row; made on first use */
 	struct unpu_work logits_work;
