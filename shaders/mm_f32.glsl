@@ -57,6 +57,13 @@ float quad_add(uint t, float sum, vec4 w, uint quad)
 	MAP_TOKENS(s, quad_add, w, b * 8u + (__i)); \
 }
 
+/* Turns of the loops within a block: unrolled where devices have subgroups, and registers. */
+#ifdef MATH_F32S
+#define TURNS(__n)	(__n)
+#else
+#define TURNS(__n)	live_only(__n)
+#endif
+
 tokens_t mm_block(uint block, uint b, tokens_t sum)
 {
 	uint piece = mm_piece(block);
@@ -64,21 +71,21 @@ tokens_t mm_block(uint block, uint b, tokens_t sum)
 	uvec4 p;
 
 	if (LAYOUT == LAYOUT_F32_R32) {
-		for (uint i = 0u, end = live_only(8u); i < end; i++)
+		for (uint i = 0u, end = TURNS(8u); i < end; i++)
 			QUAD(i, uintBitsToFloat(quants[piece + 32u * i]));
 	} else if (LAYOUT == LAYOUT_F16_R32) {
-		for (uint i = 0u, end = live_only(8u); i < end; i++) {
+		for (uint i = 0u, end = TURNS(8u); i < end; i++) {
 			p = (i & 1u) == 0u ? quants[piece + 16u * i] : p.zwxy;
 			QUAD(i, f16_quad(p.x, p.y));
 		}
 	} else if (LAYOUT == LAYOUT_Q8_R32) {
-		for (uint i = 0u, end = live_only(8u); i < end; i++) {
+		for (uint i = 0u, end = TURNS(8u); i < end; i++) {
 			p = (i & 3u) == 0u ? quants[piece + 8u * i] : p.yzwx;
 			QUAD(i, q8_quad(p.x));
 		}
 	} else {
 		p = quants[piece];
-		for (uint i = 0u, end = live_only(4u); i < end; i++) {
+		for (uint i = 0u, end = TURNS(4u); i < end; i++) {
 			QUAD(i, q4_quad(p.x));
 			QUAD(i + 4u, q4_quad(p.x >> 4));
 			p = p.yzwx;
