@@ -42,7 +42,7 @@ struct unpu_model {
 	struct unpu_arch *arch;		/* these three NULL: tokenizer only */
 	uint32_t threads;
 	bool class_f32;
-	pthread_mutex_t lock;		/* of `home` and of homes' users; nothing is called under it */
+	pthread_mutex_t lock;		/* `home`, homes' users; nothing is called under it */
 	pthread_mutex_t moving;		/* held while the model leaves a device */
 	struct unpu_home *home;		/* where it is now; NULL: not loaded to run */
 	char *name, *arch_name;		/* NUL-terminated copies for unpu_model_info() */

@@ -70,8 +70,8 @@ struct unpu_device_info {
 	int usable;		/* 0: why[] says why not */
 	char why[128];
 	char driver[64];	/* and its version; "" for the cpu */
-	char verdict[128];	/* of a GPU: how it compares with the cpu, or why "auto" passes it by */
-	int preferred;		/* "auto" takes it rather than the cpu, for a model of 135M in Q8_0 */
+	char verdict[128];	/* of a GPU: beside the cpu, or why "auto" passes it by */
+	int preferred;		/* "auto" takes it, not the cpu, for a model of 135M in Q8_0 */
 };
 
 /*

@@ -217,8 +217,8 @@ static void load_floats(const struct unpu_pack_row *row, uint32_t bits, uint32_t
 }
 
 /* One row's share of a block, element after element between those of the other rows. */
-static inline void put_elements(const uint8_t *src, uint32_t size, uint32_t panel, uint32_t r, uint32_t n,
-			 uint8_t *dst)
+static inline void put_elements(const uint8_t *src, uint32_t size, uint32_t panel, uint32_t r,
+				uint32_t n, uint8_t *dst)
 {
 	for (uint32_t i = 0; i < n; i++)
 		memcpy(dst + (uint64_t)size * (i * panel + r), src + (uint64_t)size * i, size);

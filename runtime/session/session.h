@@ -61,7 +61,7 @@ struct unpu_session {
 	size_t stop_length[UNPU_MAX_STOP];
 	struct unpu_work work;
 	struct unpu_compiler compiler;
-	/* the same buffers for a single row: a grid counts the rows that may be, not those that are */
+	/* the same buffers for one row: a grid counts rows that may be, not those that are */
 	struct unpu_work decode_work;
 	struct unpu_compiler decode_compiler;
 	struct unpu_area window, scratch, kv;

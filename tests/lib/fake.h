@@ -23,7 +23,7 @@ struct fake {
 	long release_ns;		/* and each release of a program */
 	bool stubborn;			/* it does not look at cancel */
 	uint32_t rounds;		/* up to so many in one run(); 0: one */
-	uint32_t claims;		/* it says that it did so many, UINT32_MAX: 0; 0: what it did */
+	uint32_t claims;		/* what it says it did; UINT32_MAX: 0; 0: the truth */
 	bool lost_when_cancelled;
 	int fail;			/* errno of each run */
 	atomic_bool hold;		/* a run lasts until this is false */

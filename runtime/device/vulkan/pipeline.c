@@ -79,7 +79,7 @@ bool unpu_vk_math_works(const struct unpu_vk_caps *caps, uint32_t math)
 void unpu_vk_tuning_init(const struct unpu_vk_caps *caps, struct unpu_vk_tuning *tuning)
 {
 	tuning->math = caps->subgroup_add ? UNPU_VK_F32S : UNPU_VK_F32;
-	/* A processor hides nothing behind more invocations, and each barrier is a switch of all. */
+	/* A processor hides nothing behind more invocations, and a barrier is a switch of all. */
 	tuning->local = caps->info.type == UNPU_VULKAN_CPU ? 32 : 256;
 }
 
