@@ -193,16 +193,20 @@ static bool may_leave(struct unpu_session *s, int err)
 {
 	if (unpu_session_is_left(s) || err == -ENODEV || err == -EIO)
 		return true;
-	return (err == -ENOMEM || err == -ENOSPC || err == -EINVAL || err == -E2BIG) &&
-	       !unpu_home_is_shared(s->home);
+	return (err == -ENOMEM || err == -ENOSPC || err == -EINVAL || err == -E2BIG ||
+		err == -EOPNOTSUPP) && !unpu_home_is_shared(s->home);
 }
 
 int unpu_session_attach_first(struct unpu_session *s)
 {
 	char said[256];
-	int ret = unpu_session_attach(s);
+	/* What the caller asks for and the device lacks is said, and is no reason to leave. */
+	int ret = unpu_session_shape(s);
 
-	if (!ret || s->home->last || ret == -ENOTSUP)
+	if (ret)
+		return ret;
+	ret = unpu_session_attach(s);
+	if (!ret || s->home->last)
 		return ret;
 	if (may_leave(s, ret)) {
 		unpu_session_blame(s, ret, "%s failed: %s", s->dev->id, strerror(-ret));

@@ -265,5 +265,9 @@ run run "$tiny" -p Hello -n 9 --temp 0 -d cpu
 check 'the hooked command' cmp "$work/want" "$work/out"
 # Banks: the embedding, 132 KiB, in pieces.
 UNPU_VK_RANGE=65536 same_text 'ranges of 64 KiB'
+# What is too large all the same is said with its size, and the cpu takes the model.
+UNPU_VK_RANGE=4096 run run "$tiny" -p Hello -n 9 --temp 0 -d vulkan:0
+check 'ranges of 4 KiB' is_one_line 0 'bytes, this device 4096 at most; going on on cpu'
+check 'ranges of 4 KiB: the text' cmp "$work/want" "$work/out"
 
 finish
