@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /*
@@ -19,6 +20,7 @@
  */
 #define FILE_NAME	"verdicts"
 #define MARKER		"first-use."
+#define SHADERS		"vulkan-"	/* runtime/device/vulkan/cache.c */
 #define MAX_LINES	64
 #define MAX_LINE	512
 
@@ -44,15 +46,14 @@ static int folder_name(char *path, size_t size)
 	return n < (int)size ? 0 : -ENAMETOOLONG;
 }
 
-static int make_parents(char *path)
+/* The caches and this one: a home that is not there is not there on purpose. */
+static int make_folder(char *path)
 {
-	char *slash;
+	char *slash = strrchr(path, '/');
 
-	for (slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-		*slash = '\0';
-		mkdir(path, 0700);
-		*slash = '/';
-	}
+	*slash = '\0';
+	mkdir(path, 0700);
+	*slash = '/';
 	return mkdir(path, 0700) && errno != EEXIST ? -errno : 0;
 }
 
@@ -63,7 +64,7 @@ static int folder_open(bool make)
 	int fd, err = folder_name(path, sizeof(path));
 
 	if (!err && make)
-		err = make_parents(path);
+		err = make_folder(path);
 	if (err)
 		return err;
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -91,9 +92,10 @@ static int read_small(int folder, const char *name, char *text, size_t size)
 	return n < 0 ? -EIO : 0;
 }
 
+/* Of this thread alone. */
 static void temporary(char *name, size_t size)
 {
-	snprintf(name, size, ".new.%ld", (long)getpid());
+	snprintf(name, size, ".new.%ld", syscall(SYS_gettid));
 }
 
 /* Complete under its name or not there. flags: of renameat2(). */
@@ -106,7 +108,8 @@ static int write_small(int folder, const char *name, const char *text, bool sync
 	int fd, err = 0;
 
 	temporary(new, sizeof(new));
-	fd = openat(folder, new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	unlinkat(folder, new, 0);
+	fd = openat(folder, new, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	n = write(fd, text, length);
@@ -351,8 +354,9 @@ int unpu_verdict_get(const struct unpu_log *log, const char *id, const char *key
 	if (names(rest, sizeof(rest), id, key, shape) || get(log, "verdict", rest, value,
 							     sizeof(value)))
 		return -ENOENT;
-	if (sscanf(value, "%7s %31s %15" SCNu64 " %15" SCNu64 " %n", use, verdict->tuning,
-		   &verdict->device_ns, &verdict->cpu_ns, &at) != 4 || at < 0 ||
+	/* A blank must follow a number: the rest of a longer one would be the next. */
+	if (sscanf(value, "%7s %31s %15" SCNu64 "%*1[ ]%15" SCNu64 "%*1[ ]%n", use,
+		   verdict->tuning, &verdict->device_ns, &verdict->cpu_ns, &at) != 4 || at < 0 ||
 	    verdict->device_ns > UINT64_MAX / 2 || verdict->cpu_ns > UINT64_MAX / 2)
 		return -ENOENT;	/* sscanf() takes a minus for any number */
 	verdict->use = !strcmp(use, "use");
@@ -412,6 +416,23 @@ void unpu_verdict_good_put(const struct unpu_log *log, const char *id, const cha
 	put(log, "good", id, word);
 }
 
+bool unpu_verdict_remembers(void)
+{
+	int folder = folder_open(true);
+	bool can = folder >= 0 && !faccessat(folder, ".", W_OK | X_OK, 0);
+
+	if (folder >= 0)
+		close(folder);
+	return can;
+}
+
+/* Compiled shaders too: a driver may crash of them. */
+static bool is_ours(const char *name)
+{
+	return !strcmp(name, FILE_NAME) || !strncmp(name, MARKER, strlen(MARKER)) ||
+	       !strncmp(name, SHADERS, strlen(SHADERS));
+}
+
 void unpu_verdict_forget(const struct unpu_log *log)
 {
 	int fd = folder_open(false);
@@ -424,8 +445,7 @@ void unpu_verdict_forget(const struct unpu_log *log)
 		return;
 	}
 	while ((entry = readdir(folder))) {
-		if (strcmp(entry->d_name, FILE_NAME) &&
-		    strncmp(entry->d_name, MARKER, strlen(MARKER)))
+		if (!is_ours(entry->d_name))
 			continue;
 		if (unlinkat(fd, entry->d_name, 0))
 			unpu_log(log, UNPU_LOG_WARN, "cannot forget %s: %s", entry->d_name,

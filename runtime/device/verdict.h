@@ -45,7 +45,10 @@ void unpu_verdict_auto_put(const struct unpu_log *log, const char *fingerprint, 
 int unpu_verdict_good_get(const struct unpu_log *log, const char *id, char key[UNPU_VERDICT_KEY]);
 void unpu_verdict_good_put(const struct unpu_log *log, const char *id, const char *key);
 
-/* All of it, markers too. */
+/* Whether there is a place that can be written to; its folder is made. */
+bool unpu_verdict_remembers(void);
+
+/* All of it, markers and compiled shaders too. */
 void unpu_verdict_forget(const struct unpu_log *log);
 
 /*

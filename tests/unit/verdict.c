@@ -213,7 +213,43 @@ static void test_no_file(void **state)
 	unpu_verdict_put(&test_log, "vulkan:0", "k", "s", &right);
 	assert_int_equal(unpu_verdict_get(&test_log, "vulkan:0", "k", "s", &got), -ENOENT);
 	assert_int_equal(unpu_marker_set("vulkan:0"), 0);
+	assert_false(unpu_verdict_remembers());
 	setenv("XDG_CACHE_HOME", folder, 1);
+	assert_true(unpu_verdict_remembers());
+	assert_int_equal(warnings + errors, 0);
+}
+
+/* What is written first may have been left by anybody. */
+static void test_left_behind(void **state)
+{
+	struct unpu_verdict got;
+	char name[32];
+
+	(void)state;
+	snprintf(name, sizeof(name), ".new.%ld", (long)getpid());
+	assert_int_equal(mkfifo(path_of(name), 0600), 0);
+	unpu_verdict_put(&test_log, "vulkan:0", "k", "s", &right);
+	assert_int_equal(unpu_verdict_get(&test_log, "vulkan:0", "k", "s", &got), 0);
+	assert_int_equal(access(path_of(name), F_OK), -1);
+}
+
+/* A home that is not there stays so; compiled shaders go with the verdicts, other files stay. */
+static void test_home_and_shaders(void **state)
+{
+	char home[64];
+
+	(void)state;
+	unsetenv("XDG_CACHE_HOME");
+	snprintf(home, sizeof(home), "%s/home", folder);
+	setenv("HOME", home, 1);
+	unpu_verdict_put(&test_log, "vulkan:0", "k", "s", &right);
+	assert_int_equal(access(home, F_OK), -1);
+	setenv("XDG_CACHE_HOME", folder, 1);
+	write_file("vulkan-1.cache", "x", 1);
+	write_file("other", "x", 1);
+	unpu_verdict_forget(&test_log);
+	assert_int_equal(access(path_of("vulkan-1.cache"), F_OK), -1);
+	assert_int_equal(unlink(path_of("other")), 0);
 	assert_int_equal(warnings + errors, 0);
 }
 
@@ -384,6 +420,8 @@ int main(void)
 		cmocka_unit_test_setup(test_damaged, begin),
 		cmocka_unit_test_setup(test_hostile, begin),
 		cmocka_unit_test_setup(test_no_file, begin),
+		cmocka_unit_test_setup(test_left_behind, begin),
+		cmocka_unit_test_setup(test_home_and_shaders, begin),
 		cmocka_unit_test_setup(test_marker, begin),
 		cmocka_unit_test_setup(test_first_use, begin),
 		cmocka_unit_test_setup(test_first_use_fails, begin),

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "runtime/device/vulkan/engine.h"
@@ -41,7 +42,7 @@ uint64_t unpu_vk_cache_hash(const void *data, size_t size)
 /* The XDG base directory specification: a relative path is to be ignored. */
 static int folder(char path[MAX_PATH], bool make)
 {
-	const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	const char *base = secure_getenv("XDG_CACHE_HOME"), *home = secure_getenv("HOME");
 	int n;
 
 	if (base && *base == '/')
@@ -198,7 +199,7 @@ void unpu_vk_cache_store(const struct unpu_vk *vk, const void *data, size_t size
 
 	if (size > MAX_BYTES || file_name(vk, path, true))
 		return;
-	snprintf(temporary, sizeof(temporary), "%s.%ld", path, (long)getpid());
+	snprintf(temporary, sizeof(temporary), "%s.%ld", path, syscall(SYS_gettid));
 	unlink(temporary);
 	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	err = fd < 0 ? -errno : store(vk, fd, data, size);
