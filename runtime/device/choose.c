@@ -54,13 +54,22 @@ int unpu_choose_remembered(const struct unpu_log *log, const struct unpu_device_
 {
 	char fingerprint[17], words[UNPU_VERDICT_SHAPE];
 
+	strcpy(id, "cpu");
+	if (!unpu_probe_worthwhile())
+		return 0;
 	unpu_probe_fingerprint(fingerprint);
 	if (!unpu_verdict_auto_get(log, fingerprint, ANY, id))
 		return 0;
-	if (!shape)
+	if (shape) {
+		unpu_verdict_shape(shape, words);
+		if (!unpu_verdict_auto_get(log, fingerprint, words, id))
+			return 0;
+	}
+	/* A trial at every start would cost more than a GPU gains. */
+	if (unpu_verdict_remembers())
 		return -ENOENT;
-	unpu_verdict_shape(shape, words);
-	return unpu_verdict_auto_get(log, fingerprint, words, id);
+	unpu_log(log, UNPU_LOG_INFO, "auto is the cpu: what a trial finds could not be kept");
+	return 0;
 }
 
 /* The fastest of those that are used; "cpu" if none is. */

@@ -11,8 +11,8 @@
  */
 void unpu_choose(const struct unpu_device_params *params, char id[16]);
 
-/* The same from memory alone: 0, or -ENOENT when it takes a trial. shape NULL: 0 says that it is
- * the cpu for all shapes. */
+/* The same from memory alone: 0, or -ENOENT when it takes a trial, which is "cpu" so far. shape
+ * NULL: 0 says that it is the cpu for all shapes. Without a GPU, or a place to remember, it is. */
 int unpu_choose_remembered(const struct unpu_log *log, const struct unpu_device_shape *shape,
 			   char id[16]);
 

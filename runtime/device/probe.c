@@ -29,9 +29,24 @@
 
 /* ---- where it is --------------------------------------------------------------------------- */
 
-static int is_program(const char *path)
+static bool is_program(const char *path)
 {
-	return !access(path, X_OK);
+	struct stat st;
+
+	return !stat(path, &st) && S_ISREG(st.st_mode) && !access(path, X_OK);
+}
+
+/*
+ * Of root, of who runs this or of whose program this is: where others may put files, as in /tmp,
+ * a probe of theirs is none.
+ */
+static bool is_trusted(const char *path)
+{
+	struct stat st, self;
+
+	return is_program(path) && !stat(path, &st) &&
+	       (!st.st_uid || st.st_uid == geteuid() ||
+		(!stat("/proc/self/exe", &self) && st.st_uid == self.st_uid));
 }
 
 /*
@@ -51,9 +66,9 @@ static int find_program(char *path, size_t size)
 	slash = strrchr(self, '/');
 	for (i = 0; slash && i < sizeof(places) / sizeof(places[0]); i++)
 		if (snprintf(path, size, "%.*s%s" PROGRAM, (int)(slash + 1 - self), self,
-			     places[i]) < (int)size && is_program(path))
+			     places[i]) < (int)size && is_trusted(path))
 			return 0;
-	if (snprintf(path, size, "%s/" PROGRAM, UNPU_LIBEXECDIR) < (int)size && is_program(path))
+	if (snprintf(path, size, "%s/" PROGRAM, UNPU_LIBEXECDIR) < (int)size && is_trusted(path))
 		return 0;
 	if (!name || snprintf(path, size, "%s", name) >= (int)size || !is_program(path))
 		return -ENOENT;
@@ -103,10 +118,11 @@ static void collect(int fd, char *text, uint64_t deadline)
 {
 	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
 	size_t used = 0;
+	uint64_t now;
 	ssize_t n;
 
-	while (used < MAX_OUTPUT - 1 && now_ms() < deadline) {
-		int ready = poll(&poll_fd, 1, (int)(deadline - now_ms()));
+	while (used < MAX_OUTPUT - 1 && (now = now_ms()) < deadline) {
+		int ready = poll(&poll_fd, 1, (int)(deadline - now));
 
 		if (ready < 0 && errno != EINTR)
 			break;
@@ -136,8 +152,9 @@ static int finish(pid_t pid, uint64_t deadline)
 		got = waitpid(pid, &status, WNOHANG);
 		if (got == pid)
 			return status;
-		if (got < 0 && errno != EINTR)
-			return -1;	/* somebody else has waited for it */
+		/* Who ignores SIGCHLD is told nothing; what was written has an end of its own. */
+		if (got < 0 && errno == ECHILD)
+			return 0;
 		if (now_ms() >= deadline)
 			break;
 		nanosleep(&tick, NULL);
@@ -469,6 +486,28 @@ static void mix_folder(uint64_t *hash, const char *path)
 	if (folder)
 		closedir(folder);
 	mix(hash, &sum, sizeof(sum));
+}
+
+bool unpu_probe_worthwhile(void)
+{
+	/* The kernel's own drivers; those of NVIDIA, whose nodes come late; of Tegra, ARM,
+	 * Qualcomm, Imagination, Vivante and WSL. */
+	static const char *const nodes[] = {
+		"/dev/dri", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/nvhost-gpu",
+		"/dev/nvgpu", "/dev/mali0", "/dev/kgsl-3d0", "/dev/pvrsrvkm", "/dev/galcore",
+		"/dev/dxg",
+	};
+	char path[PATH_MAX];
+	size_t i;
+
+	if (find_program(path, sizeof(path)))
+		return false;
+	if (secure_getenv("UNPU_PROBE"))
+		return true;
+	for (i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++)
+		if (!access(nodes[i], F_OK))
+			return true;
+	return false;
 }
 
 /* The loader's list of drivers, where it looks for it, and the nodes of GPUs. */

@@ -40,6 +40,12 @@ int unpu_probe_list(const struct unpu_probe *probe, struct unpu_probe_list *list
 int unpu_probe_test(const struct unpu_probe *probe, uint32_t index, uint32_t threads,
 		    const struct unpu_device_shape *shape, struct unpu_verdict *verdict);
 
+/*
+ * Whether a GPU is possible and can be tried out: there is a probe, and the kernel has a node for a
+ * GPU. A caller who names a probe in UNPU_PROBE is believed without.
+ */
+bool unpu_probe_worthwhile(void);
+
 /* Changes when a driver is installed, removed or chosen by the environment. */
 void unpu_probe_fingerprint(char text[17]);
 

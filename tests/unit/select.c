@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -175,6 +176,20 @@ static void test_hang(void **state)
 	assert_non_null(strstr(why, "probe hung"));
 	assert_int_equal(unpu_probe_test(&probe, 0, 1, &unpu_choose_typical, &verdict), 0);
 	assert_non_null(strstr(verdict.why, "probe hung"));
+}
+
+/* As some service managers start their programs: no child leaves a status. */
+static void test_ignored_child(void **state)
+{
+	struct unpu_probe_list got;
+	char why[UNPU_VERDICT_WHY];
+
+	(void)state;
+	signal(SIGCHLD, SIG_IGN);
+	assert_int_equal(list(LIST, &got, why), 0);
+	assert_int_equal(got.count, 1);
+	assert_int_equal(list(GPU "kill -SEGV $$", &got, why), -EIO);
+	signal(SIGCHLD, SIG_DFL);
 }
 
 static void test_absent(void **state)
@@ -360,6 +375,35 @@ static void test_choose_none(void **state)
 	assert_int_equal(runs("lists"), before + 1);
 }
 
+/* Neither a process nor a file without a GPU; no trial that every start would repeat. */
+static void test_choose_not_worth_it(void **state)
+{
+	const struct unpu_device_shape *shape = &unpu_choose_typical;
+	char id[16], cache[64];
+
+	(void)state;
+	unpu_devices_forget(NULL, NULL);
+	counted("echo device 0 1 9000000000 k", RIGHT("a", 800));
+	snprintf(cache, sizeof(cache), "%s/none/below", folder);
+	setenv("XDG_CACHE_HOME", cache, 1);
+	assert_int_equal(unpu_choose_remembered(&(struct unpu_log){ listen, NULL }, NULL, id), 0);
+	choose(shape, id);
+	assert_string_equal(id, "cpu");
+	assert_int_equal(access(cache, F_OK), -1);
+	setenv("XDG_CACHE_HOME", folder, 1);
+	counted("echo device 0 1 9000000000 k", RIGHT("a", 800));
+	choose(shape, id);
+	assert_string_equal(id, "vulkan:0");
+	unsetenv("UNPU_PROBE");
+	unpu_devices_forget(NULL, NULL);
+	if (unpu_probe_worthwhile())
+		return;		/* this machine may have a GPU */
+	choose(shape, id);
+	assert_string_equal(id, "cpu");
+	snprintf(cache, sizeof(cache), "%s/unpu/verdicts", folder);
+	assert_int_equal(access(cache, F_OK), -1);
+}
+
 /* ---- enumeration --------------------------------------------------------------------------- */
 
 struct seen {
@@ -487,11 +531,13 @@ int main(void)
 		cmocka_unit_test(test_list),
 		cmocka_unit_test(test_list_hostile),
 		cmocka_unit_test(test_hang),
+		cmocka_unit_test(test_ignored_child),
 		cmocka_unit_test(test_absent),
 		cmocka_unit_test(test_judge),
 		cmocka_unit_test(test_judge_hostile),
 		cmocka_unit_test(test_choose),
 		cmocka_unit_test(test_choose_none),
+		cmocka_unit_test(test_choose_not_worth_it),
 		cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_devices_judged),
 		cmocka_unit_test(test_shape),
