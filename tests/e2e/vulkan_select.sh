@@ -65,6 +65,20 @@ else
 	same 'no probe: auto says nothing' '' "$(cat "$work/err")"
 fi
 
+# ---- with somebody else's ----
+
+mkdir -p "$work/strange"
+cp "$build/unpu" "$work/strange/unpu"
+printf '#!/bin/sh\ntouch "%s"\n' "$work/was-run" >"$work/strange/unpu-probe"
+chmod 755 "$work" "$work/strange" "$work/strange/unpu-probe"
+if chown 65533 "$work/strange/unpu-probe" 2>/dev/null; then
+	"$work/strange/unpu" devices >"$work/out" 2>"$work/err"
+	same "somebody else's probe: devices ends well" 0 $?
+	check "somebody else's probe is not run" test ! -e "$work/was-run"
+else
+	skip "somebody else's probe" 'only root gives files away'
+fi
+
 # ---- with one ----
 
 run devices
@@ -134,9 +148,26 @@ check 'and the marker' test ! -e "$marker"
 run "${text[@]}" -d vulkan:0
 check 'and it works again' cmp "$work/out" "$work/wanted"
 
+# Nobody but the user ended these.
+for signal in INT TERM HUP; do
+	rm -f "$memory"
+	UNPU_FAULT=vulkan:hang@1 env --default-signal=INT,HUP "$hooked" "${text[@]}" -d vulkan:0 \
+		>/dev/null 2>&1 </dev/null &
+	pid=$!
+	for _ in $(seq 200); do
+		[ -e "$marker" ] && break
+		sleep 0.05
+	done
+	check "SIG$signal: a marker while it lasts" test -e "$marker"
+	kill -$signal $pid
+	wait $pid 2>/dev/null
+	check "SIG$signal: none afterwards" test ! -e "$marker"
+done
+
 # ---- a probe that dies ----
 
-export UNPU_VK_TYPE=integrated
+# Where a GPU has no node a probe that is named stands for one.
+export UNPU_PROBE=$build/unpu-probe UNPU_VK_TYPE=integrated
 export UNPU_FAULT=vulkan:crash-in-probe
 run devices --retry
 check 'a probe that dies' is_quiet

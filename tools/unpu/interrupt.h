@@ -20,8 +20,8 @@ void interrupt_cancels(struct unpu_session *session);
 void interrupt_only_cancels(struct unpu_session *session);
 bool interrupted(void);
 
-/* Half-written files that must not outlive the process, SIGTERM and SIGHUP included. The name must
- * live until it is dropped. */
+/* Files that must not outlive the process, as half-written ones, SIGTERM and SIGHUP included.
+ * The name must live until it is dropped. */
 void interrupt_add_file(int dir, const char *name);
 void interrupt_drop_file(const char *name);
 

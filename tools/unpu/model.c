@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -8,6 +10,7 @@
 #include <unistd.h>
 
 #include "tools/unpu/commands.h"
+#include "tools/unpu/interrupt.h"
 #include "tools/unpu/out.h"
 #include "tools/unpu/progress.h"
 #include "tools/unpu/sandbox.h"
@@ -88,6 +91,32 @@ static void ask_shape(const struct model_file *file, char text[UNPU_MAX_SHAPE])
 		;
 }
 
+/*
+ * The library's marker of a first use says that the device took the process with it. An interrupt
+ * is no such end. One that is there already is somebody else's.
+ */
+static void drop_marker_when_interrupted(const char *id)
+{
+	const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	static char path[PATH_MAX];
+	int n = -1;
+
+	if (path[0])
+		return;
+	if (base && base[0] == '/')
+		n = snprintf(path, sizeof(path), "%s/unpu/first-use.%s", base, id);
+	else if (home && home[0] == '/')
+		n = snprintf(path, sizeof(path), "%s/.cache/unpu/first-use.%s", home, id);
+	if (n > 0 && n < (int)sizeof(path) && access(path, F_OK))
+		interrupt_add_file(AT_FDCWD, path);
+}
+
+static void allow_gpu(const char *id)
+{
+	sandbox_allow_gpu();
+	drop_marker_when_interrupted(id);
+}
+
 static bool is_cpu(const char *id)
 {
 	return !strcmp(id, "cpu");
@@ -108,7 +137,7 @@ static const char *choose_device(const struct settings *settings, const struct m
 		return settings->device;
 	if (strcmp(settings->device, "auto")) {
 		if (!strncmp(settings->device, "vulkan:", 7))
-			sandbox_allow_gpu();
+			allow_gpu(settings->device);
 		return settings->device;
 	}
 	if (!id[0] && unpu_device_choose(NULL, settings->threads, log_library, NULL, id) > 0) {
@@ -119,7 +148,7 @@ static const char *choose_device(const struct settings *settings, const struct m
 	}
 	if (is_cpu(id))
 		return id;
-	sandbox_allow_gpu();
+	allow_gpu(id);
 	return settings->device;
 }
 
