@@ -219,7 +219,7 @@ done <<'END'
 1|nodevice|eval @ --tokens 1 --greedy 1 -d nodevice
 1|nodevice|bench @ -d nodevice
 1||run @ -p a -d ''
-1||run @ -p a -d vulkan:0
+1||run @ -p a -d vulkan:15
 1||run @ -p a -d cpu:1
 1|100000|run @ -p a -c 100000
 1|100000|eval @ --tokens 1 --greedy 1 -c 100000
