@@ -170,8 +170,11 @@ bool unpu_session_cancelled(struct unpu_session *s)
  */
 static void clear_stop(struct unpu_session *s)
 {
-	/* Not a store: emulators of ARM on x86 let the look at the flag pass a release store. */
-	__atomic_exchange_n(stop_word(s), 0, __ATOMIC_SEQ_CST);
+	/* No exchange: the memory of GPUs on boards is not cached, and there ARM's exclusive and
+	 * atomic instructions may never succeed, or fault. */
+	__atomic_store_n(stop_word(s), 0, __ATOMIC_SEQ_CST);
+	/* Emulators of ARM on x86 let the look at the flag pass a release store, but not this. */
+	atomic_fetch_add(&s->at_stop, 0);
 }
 
 int unpu_session_begin(struct unpu_session *s)

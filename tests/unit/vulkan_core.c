@@ -1119,6 +1119,40 @@ static void a_lost_device_is_left_alone(void **state)
 	unpu_vk_close(&vk);
 }
 
+static VkResult VKAPI_PTR no_memory_to_wait(VkDevice device, uint32_t count, const VkFence *fences,
+					    VkBool32 all, uint64_t timeout)
+{
+	(void)device;
+	(void)count;
+	(void)fences;
+	(void)all;
+	(void)timeout;
+	return VK_ERROR_OUT_OF_HOST_MEMORY;
+}
+
+/* What was submitted may still run, so nothing that it uses is freed. */
+static void a_wait_that_fails(void **state)
+{
+	struct unpu_vk_buffer b;
+	struct unpu_vk vk;
+
+	(void)state;
+	setenv("UNPU_VK_TYPE", "discrete", 1);
+	open_or_skip(&vk);
+	vk.fn.WaitForFences = no_memory_to_wait;
+	vk.fn.FreeMemory = NULL;
+	vk.fn.DestroyBuffer = NULL;
+	if (__lsan_disable)
+		__lsan_disable();
+	assert_int_equal(unpu_vk_buffer_create(&vk, UNPU_VK_DEVICE, 5000, &b), -ENODEV);
+	if (__lsan_enable)
+		__lsan_enable();
+	assert_non_null(strstr(said.text, "vkWaitForFences"));
+	assert_true(atomic_load(&vk.lost));
+	unpu_vk_close(&vk);
+	unsetenv("UNPU_VK_TYPE");
+}
+
 /* ---- hooks ----------------------------------------------------------------------------------- */
 
 static void faults_come_when_told(void **state)
@@ -1209,6 +1243,7 @@ int main(void)
 		TEST(too_much_is_refused_with_sizes),
 		TEST(allocations_that_fail),
 		TEST(a_lost_device_is_left_alone),
+		TEST(a_wait_that_fails),
 		TEST(faults_come_when_told),
 		TEST(probes_and_typing_errors_abort),
 	};

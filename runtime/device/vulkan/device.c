@@ -70,6 +70,13 @@ int unpu_vk_result(struct unpu_vk *vk, const char *call, VkResult result)
 			 vk->caps.info.name, result_name(result), result);
 }
 
+int unpu_vk_wait_failed(struct unpu_vk *vk, VkResult result)
+{
+	unpu_vk_result(vk, "vkWaitForFences", result);
+	atomic_store(&vk->lost, true);
+	return -ENODEV;
+}
+
 /* ---- what a device reports ------------------------------------------------------------------- */
 
 /* A driver's text: of at most `max` bytes, perhaps without an end. */

@@ -14,7 +14,8 @@
 #define MIN_BLOCK	(4 * MIB)
 /* Of a piece: nonCoherentAtomSize and minStorageBufferOffsetAlignment are at most this. */
 #define PIECE_ALIGN	256u
-/* A driver that has not filled a buffer with zeros by then will not do so. */
+/* A driver that has not filled a buffer with zeros by then will not do so; besides what a job may
+ * take that another thread has put into the queue before. */
 #define FILL_NS		10000000000ull
 
 /* What of a block is in use, in order. Freeing takes a piece out, so it cannot fail. */
@@ -253,6 +254,7 @@ static int fill_run(struct unpu_vk *vk, const struct fill *fill)
 		.commandBufferCount = 1,
 		.pCommandBuffers = &fill->commands,
 	};
+	uint64_t most = FILL_NS + vk->caps.timeout_ns;
 	VkResult result;
 	int err = VK(vk, EndCommandBuffer, fill->commands);
 
@@ -261,12 +263,12 @@ static int fill_run(struct unpu_vk *vk, const struct fill *fill)
 				     unpu_vk_queue_submit(vk, &submit, fill->fence));
 	if (err)
 		return err;
-	result = vk->fn.WaitForFences(vk->device, 1, &fill->fence, VK_TRUE, FILL_NS);
+	result = vk->fn.WaitForFences(vk->device, 1, &fill->fence, VK_TRUE, most);
 	if (result != VK_TIMEOUT)
-		return unpu_vk_result(vk, "vkWaitForFences", result);
+		return result < 0 ? unpu_vk_wait_failed(vk, result) : 0;
 	atomic_store(&vk->lost, true);
 	return unpu_fail(&vk->log, -ENODEV, "vulkan: %s does not answer: no zeros after %llu s",
-			 vk->caps.info.name, FILL_NS / 1000000000);
+			 vk->caps.info.name, (unsigned long long)most / 1000000000);
 }
 
 static int zero(struct unpu_vk *vk, const struct unpu_vk_buffer *buffer)

@@ -39,12 +39,13 @@ int unpu_vk_fence(struct unpu_vk *vk, VkFence *fence)
 /*
  * What the host asks the work at hand to do: skip what is left. The word belongs to the session, so
  * it is taken back when the fence has signalled; had somebody written the same meanwhile, it was
- * for this job.
+ * for this job. Loads and stores alone: where the memory is not cached, as on VideoCore, ARM's
+ * exclusive and atomic instructions may never succeed, or fault.
  */
 static void stop(_Atomic uint32_t *word, uint32_t from, uint32_t to)
 {
-	if (word)
-		atomic_compare_exchange_strong(word, &from, to);
+	if (word && atomic_load(word) == from)
+		atomic_store(word, to);
 }
 
 static int hung(struct unpu_vk *vk, uint64_t ns)
@@ -69,7 +70,7 @@ static int wait(struct unpu_vk *vk, VkFence fence, uint64_t expected_ns, const a
 			if (cancelled)
 				stop(stop_word, UNPU_STOP_CANCEL, 0);
 			if (result < 0)
-				return unpu_vk_result(vk, "vkWaitForFences", result);
+				return unpu_vk_wait_failed(vk, result);
 			return cancelled ? -ECANCELED : 0;
 		}
 		now = now_ns();

@@ -116,6 +116,9 @@ struct unpu_vk {
 int unpu_vk_result(struct unpu_vk *vk, const char *call, VkResult result);
 #define VK(__vk, __name, ...) \
 	unpu_vk_result((__vk), "vk" #__name, (__vk)->fn.__name(__VA_ARGS__))
+/* A wait for a fence that fails, be it for want of host memory: what was submitted may still run,
+ * so vk->lost is set. -ENODEV, said. */
+int unpu_vk_wait_failed(struct unpu_vk *vk, VkResult result);
 
 /* device.c */
 int unpu_vk_caps_read(const struct unpu_vk_instance *vki, uint32_t index,
