@@ -23,7 +23,7 @@
 #include <cmocka.h>
 
 #include "runtime/device/cpu/cpu.h"
-#include "runtime/device/vulkan/vulkan.h"
+#include "runtime/device/vulkan/engine.h"
 #include "runtime/half.h"
 
 #define LAYERS		2u
@@ -1326,6 +1326,7 @@ static void test_tunings(void **state)
 	static const char *const wrong[] = { "", "f32", "f32/", "f32/0", "f32/31", "f32/288",
 					     "f32/256 ", "f64/256", "/256", "f32s/-32" };
 	char list[16][UNPU_VULKAN_TUNING];
+	struct unpu_vk_tuning taken, listed;
 	struct unpu_engine *e = NULL;
 	uint32_t count = 0;
 
@@ -1336,8 +1337,15 @@ static void test_tunings(void **state)
 	assert_int_equal(unpu_vulkan_engine_create(99, NULL, &to_last_log, &e), -ENODEV);
 	assert_int_equal(unpu_vulkan_tunings(0, 0, DRM_UNPU_CLASS_F32, NULL, list, 16, &count), 0);
 	assert_true(count > 0);
+	e = vulkan(NULL);
+	taken = ((const struct unpu_vk_engine *)e)->tuning;
+	e->ops->destroy(e);
 	for (uint32_t i = 0; i < count; i++) {
 		e = vulkan(list[i]);
+		listed = ((const struct unpu_vk_engine *)e)->tuning;
+		/* What it takes by itself is on trial before the others. */
+		assert_int_equal(!i, listed.math == taken.math &&
+				     listed.local == taken.local);
 		e->ops->destroy(e);
 	}
 	assert_int_equal(unpu_vulkan_tunings(0, 0, DRM_UNPU_CLASS_F32, NULL, list, 1, &count), 0);

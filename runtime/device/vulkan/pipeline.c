@@ -12,6 +12,7 @@
 #define MAX_IDLE	128u
 /* Rows of a panel of all *_R32 layouts. */
 #define PANEL	32u
+#define NUM_LOCALS	3u
 
 /* Of enum unpu_type, GGUF's numbers: a device does not know files. */
 enum { TYPE_F32 = 0, TYPE_Q4_0 = 2, TYPE_Q8_0 = 8, TYPE_BF16 = 30 };
@@ -76,11 +77,20 @@ bool unpu_vk_math_works(const struct unpu_vk_caps *caps, uint32_t math)
 	return false;
 }
 
+/* Work-groups worth a trial. A processor hides nothing behind more invocations, and a barrier is a
+ * switch of all. */
+static const uint32_t *tuning_locals(const struct unpu_vk_caps *caps)
+{
+	static const uint32_t gpu[NUM_LOCALS] = { 256, 128, 64 };
+	static const uint32_t cpu[NUM_LOCALS] = { 32, 64, 256 };
+
+	return caps->info.type == UNPU_VULKAN_CPU ? cpu : gpu;
+}
+
 void unpu_vk_tuning_init(const struct unpu_vk_caps *caps, struct unpu_vk_tuning *tuning)
 {
 	tuning->math = caps->subgroup_add ? UNPU_VK_F32S : UNPU_VK_F32;
-	/* A processor hides nothing behind more invocations, and a barrier is a switch of all. */
-	tuning->local = caps->info.type == UNPU_VULKAN_CPU ? 32 : 256;
+	tuning->local = tuning_locals(caps)[0];
 }
 
 int unpu_vk_tuning_parse(const char *text, struct unpu_vk_tuning *tuning)
@@ -131,10 +141,10 @@ static uint32_t tuning_maths(const struct unpu_vk_caps *caps, uint32_t type, uin
 int unpu_vulkan_tunings(uint32_t index, uint32_t type, uint32_t numeric, const struct unpu_log *log,
 			char (*tunings)[UNPU_VULKAN_TUNING], uint32_t max, uint32_t *count)
 {
-	static const uint32_t locals[] = { 256, 128, 64 };
 	struct unpu_vk_instance vki = { 0 };
 	struct unpu_vk_caps caps;
 	uint32_t maths[UNPU_VK_MATHS], num_maths = 0;
+	const uint32_t *locals;
 	int err;
 
 	*count = 0;
@@ -146,7 +156,8 @@ int unpu_vulkan_tunings(uint32_t index, uint32_t type, uint32_t numeric, const s
 	err = unpu_vk_caps_read(&vki, index, &caps);
 	if (!err)
 		num_maths = tuning_maths(&caps, type, numeric, maths);
-	for (uint32_t l = 0; l < sizeof(locals) / sizeof(locals[0]); l++)
+	locals = tuning_locals(&caps);
+	for (uint32_t l = 0; l < NUM_LOCALS; l++)
 		for (uint32_t i = 0; i < num_maths && *count < max; i++)
 			if (locals[l] <= caps.max_invocations)
 				snprintf(tunings[(*count)++], UNPU_VULKAN_TUNING, "%s/%u",
