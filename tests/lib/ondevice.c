@@ -203,15 +203,15 @@ static void add_tuning(const char *tuning, char (*tunings)[ONDEVICE_TUNING], uin
 		snprintf(tunings[(*count)++], ONDEVICE_TUNING, "%s", tuning);
 }
 
+/* A device says so when it is opened with a tuning that it cannot run. */
 static int runs(const char *id, const char *tuning)
 {
-	struct ondevice *device = ondevice_open(id, tuning);
-	int can = 0;
+	struct unpu_device *dev;
 
-	for (uint32_t i = 0; device && i < DRM_UNPU_LAYOUT_COUNT; i++)
-		can |= device->can[i][0] | device->can[i][1];
-	ondevice_close(device);
-	return can;
+	if (open_engine(id, tuning, &dev))
+		return 0;
+	dev->ops->close(dev);
+	return 1;
 }
 
 int ondevice_tunings(const char *id, char (*tunings)[ONDEVICE_TUNING], uint32_t *count)
