@@ -269,5 +269,8 @@ UNPU_VK_RANGE=65536 same_text 'ranges of 64 KiB'
 UNPU_VK_RANGE=4096 run run "$tiny" -p Hello -n 9 --temp 0 -d vulkan:0
 check 'ranges of 4 KiB' is_one_line 0 'bytes, this device 4096 at most; going on on cpu'
 check 'ranges of 4 KiB: the text' cmp "$work/want" "$work/out"
+# Where weights are copied to the device, copies of 64 KiB at least are refused, not cut for ever.
+UNPU_VK_TYPE=discrete UNPU_VK_RANGE=4096 run run "$tiny" -p Hello -n 9 -d vulkan:0
+check 'a card of ranges of 4 KiB' is_one_line 1 'bytes, this device 4096 at most'
 
 finish

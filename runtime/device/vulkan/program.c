@@ -309,7 +309,8 @@ static int add_copy(struct draft *draft, const struct unpu_job_dispatch *d)
 	struct binds binds;
 	int err;
 
-	most -= most % COPY_UNIT;
+	/* Never 0: ranges below a unit are refused as such. */
+	most = most > COPY_UNIT ? most - most % COPY_UNIT : COPY_UNIT;
 	if (most / COPY_UNIT > caps->max_groups[0])
 		most = (uint64_t)caps->max_groups[0] * COPY_UNIT;
 	for (from = 0; from < bytes; from += n) {
