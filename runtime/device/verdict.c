@@ -456,21 +456,26 @@ void unpu_verdict_forget(const struct unpu_log *log)
 
 /* ---- markers ------------------------------------------------------------------------------- */
 
-/* When a process began, in the kernel's ticks since the boot; 0: it is gone. */
-static unsigned long long start_of(long pid)
+/*
+ * When a process began, in the kernel's ticks since the boot; -ENOENT: it is gone. -EACCES: it is
+ * there, but a sandbox, which looks after the name was found, lets nobody see more of it.
+ */
+static int start_of(long pid, unsigned long long *start)
 {
 	char path[48], text[1024], *at;
-	unsigned long long start = 0;
+	int err;
 
+	*start = 0;
 	snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
-	if (read_small(AT_FDCWD, path, text, sizeof(text)))
-		return 0;
+	err = read_small(AT_FDCWD, path, text, sizeof(text));
+	if (err)
+		return err;
 	/* The name, in brackets, may hold anything; the 20th word behind it is meant. */
 	at = strrchr(text, ')');
 	if (!at || sscanf(at + 1, " %*c%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s%*s %llu",
-			  &start) != 1)
-		return 0;
-	return start;
+			  start) != 1)
+		return -ENOENT;
+	return 0;
 }
 
 /* A process of before the last boot is gone, whoever has its number now. */
@@ -493,7 +498,7 @@ static void marker_name(const char *id, char name[64])
 static int marker_judge(int folder, const char *name)
 {
 	char text[256], boot[40], here[40];
-	unsigned long long start;
+	unsigned long long start, now;
 	long pid;
 	int err = read_small(folder, name, text, sizeof(text));
 
@@ -502,7 +507,10 @@ static int marker_judge(int folder, const char *name)
 	boot_id(here);
 	/* One that is damaged is what a crash leaves, too. */
 	if (sscanf(text, "%ld %llu %39s", &pid, &start, boot) != 3 || strcmp(boot, here) ||
-	    pid <= 0 || start_of(pid) != start)
+	    pid <= 0)
+		return -EBUSY;
+	err = start_of(pid, &now);
+	if (err != -EACCES && (err || now != start))
 		return -EBUSY;
 	return pid == (long)getpid();
 }
@@ -523,13 +531,15 @@ int unpu_marker_look(const char *id)
 int unpu_marker_set(const char *id)
 {
 	char name[64], text[128], boot[40];
+	unsigned long long start;
 	int folder = folder_open(true), err;
 
 	if (folder < 0)
 		return 0;
 	marker_name(id, name);
 	boot_id(boot);
-	snprintf(text, sizeof(text), "%ld %llu %s\n", (long)getpid(), start_of(getpid()), boot);
+	start_of(getpid(), &start);
+	snprintf(text, sizeof(text), "%ld %llu %s\n", (long)getpid(), start, boot);
 	err = marker_judge(folder, name);
 	/* Synced: what follows may take the machine with it. */
 	if (!err)

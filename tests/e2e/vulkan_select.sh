@@ -131,6 +131,11 @@ check 'a marker while it lasts' test -e "$marker"
 run devices
 check 'and nobody else is refused' grep -q '^vulkan:0 ' "$work/out"
 same 'not by a process that lives' '' "$(grep 'did not come back' "$work/out")"
+# Its sandbox keeps a command from seeing whose marker that is.
+if kill -STOP $pid 2>/dev/null; then
+	run "${text[@]}" -d vulkan:0
+	check 'nor a command' cmp "$work/out" "$work/wanted"
+fi
 kill -KILL $pid
 wait $pid 2>/dev/null
 check 'the marker outlives it' test -e "$marker"
