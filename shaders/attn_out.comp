@@ -52,6 +52,8 @@ vec2 mm_input(uint t, uint row, uint k2)
 void main()
 {
 	tile_init();
+	if (tile_is_dead())
+		return;
 	if (lane() < tile_rows)
 		cells[lane()] = row_index(tile_row(lane()), ROW_CELL, CELLS);
 	residual_add();

@@ -72,6 +72,8 @@ void up_keep(uint t, float up)
 void main()
 {
 	tile_init();
+	if (tile_is_dead())
+		return;
 	norm_init();
 	for (uint p = 0u; p < PANELS; p++) {
 		tokens_t sum = mm_panel(gl_WorkGroupID.x * PANELS + p, p == 0u);

@@ -23,5 +23,7 @@ vec2 mm_input(uint t, uint row, uint k2)
 void main()
 {
 	tile_init();
+	if (tile_is_dead())
+		return;
 	residual_add();
 }

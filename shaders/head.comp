@@ -93,6 +93,8 @@ void head_max(uint t)
 void main()
 {
 	tile_init();
+	if (tile_is_dead())
+		return;
 	if (lane() < tile_rows)
 		outs[lane()] = row_index(tile_row(lane()), ROW_OUT, LOGIT_ROWS);
 	norm_init();

@@ -106,8 +106,17 @@ uint tile_first = gl_WorkGroupID.y * uint(TOKENS);
 uint tile_rows;		/* that are live */
 uint tile_mask;		/* ~0, or 0 without any */
 
-/* Called first, once. Invocations need not agree on whether there are rows, but for barriers. */
+/*
+ * Called first, once. With one row a tile, invocations need not agree on whether there are rows, but
+ * for barriers: one that reads for all is a barrier more for every token. With several, they do, and
+ * a tile of a prompt that is shorter than the program leaves at once.
+ */
 void tile_init();
+
+bool tile_is_dead()
+{
+	return TOKENS > 1 && tile_rows == 0u;
+}
 
 /* A row of x for each token, the last one again past the live. */
 uint tile_row(uint t);
@@ -115,7 +124,11 @@ uint tile_row(uint t);
 #ifndef OWN_TILE
 void tile_init()
 {
+#if TOKENS == 1
 	uint live = state_live_here();
+#else
+	uint live = state_live();
+#endif
 
 	tile_rows = min(live - min(live, tile_first), uint(TOKENS));
 	tile_mask = tile_rows > 0u ? ~0u : 0u;

@@ -178,6 +178,8 @@ void head_store(uint t, uint w)
 void main()
 {
 	tile_init();
+	if (tile_is_dead())
+		return;
 	norm_init();
 	head_rows();
 	head_squares();
