@@ -107,9 +107,9 @@ uint tile_rows;		/* that are live */
 uint tile_mask;		/* ~0, or 0 without any */
 
 /*
- * Called first, once. With one row a tile, invocations need not agree on whether there are rows, but
- * for barriers: one that reads for all is a barrier more for every token. With several, they do, and
- * a tile of a prompt that is shorter than the program leaves at once.
+ * Called first, once. With one row a tile, invocations need not agree on whether there are rows,
+ * but for barriers: one that reads for all is a barrier more for every token. With several, they
+ * do, and a tile of a prompt that is shorter than the program leaves at once.
  */
 void tile_init();
 
