@@ -182,6 +182,13 @@ static int emit_qkv(struct builder *b, const struct unpu_layer_weights *lw,
 	return emit(b, UNPU_SHADER_QKV, &spec, NULL, ranges);
 }
 
+static struct unpu_attn_const attn_const(const struct builder *b)
+{
+	uint32_t all = b->c->work->shape.chunks;
+
+	return (struct unpu_attn_const){ .chunks = b->c->chunks ? b->c->chunks : all };
+}
+
 static int emit_attn(struct builder *b, const struct unpu_range *kv)
 {
 	const struct unpu_work *work = b->c->work;
@@ -191,7 +198,7 @@ static int emit_attn(struct builder *b, const struct unpu_range *kv)
 		.heads = hp->heads, .kv_heads = hp->kv_heads, .head_dim = hp->head_dim,
 		.kv_type = work->shape.kv_type, .scale = hp->attn_scale,
 	};
-	const struct unpu_attn_const constants = { .chunks = work->shape.chunks };
+	const struct unpu_attn_const constants = attn_const(b);
 	const struct unpu_range *ranges[] = { &work->state, &work->q, kv, &work->partials };
 
 	return emit(b, UNPU_SHADER_ATTN, &spec, &constants, ranges);
@@ -206,7 +213,7 @@ static int emit_attn_out(struct builder *b, const struct unpu_layer_weights *lw)
 		.hidden = hp->hidden, .heads = hp->heads, .head_dim = hp->head_dim,
 		.layout = lw->out.layout, .numeric = lw->out.numeric, .flags = lw->out_flags,
 	};
-	const struct unpu_attn_const constants = { .chunks = work->shape.chunks };
+	const struct unpu_attn_const constants = attn_const(b);
 	const struct unpu_range *ranges[] = { &work->state, &work->partials, &lw->out_params,
 					      &lw->out.quants, &lw->out.scales, &work->x };
 

@@ -41,6 +41,7 @@ void unpu_rope_fill(const struct unpu_hparams *hp, uint32_t positions, float *ta
 struct unpu_compiler {
 	const struct unpu_weights *weights;
 	const struct unpu_work *work;
+	uint32_t chunks;	/* of the programs to come, up to the shape's; 0: all of them */
 	uint32_t num_shaders;
 	struct {
 		uint32_t kind, id, words;

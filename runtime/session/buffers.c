@@ -104,7 +104,25 @@ static int create_logits_path(struct unpu_session *s)
 	return 0;
 }
 
-int unpu_session_program(struct unpu_session *s, int which)
+uint32_t unpu_session_bucket(const struct unpu_session *s, uint32_t cells)
+{
+	uint32_t bucket = 0;
+
+	if (s->weights->info.features & DRM_UNPU_FEATURE_LIVE_GRID)
+		return UNPU_NUM_BUCKETS - 1;
+	while (bucket < UNPU_NUM_BUCKETS - 1 && cells > UNPU_FIRST_BUCKET << bucket)
+		bucket++;
+	return bucket;
+}
+
+static uint32_t bucket_chunks(uint32_t bucket, uint32_t all)
+{
+	uint32_t chunks = (UNPU_FIRST_BUCKET << bucket) / UNPU_CHUNK;
+
+	return bucket < UNPU_NUM_BUCKETS - 1 && chunks < all ? chunks : all;
+}
+
+int unpu_session_program(struct unpu_session *s, int which, uint32_t bucket)
 {
 	struct unpu_compiler *c = which == UNPU_PROGRAM_DECODE ? &s->decode_compiler : &s->compiler;
 	uint32_t dispatches;
@@ -114,10 +132,11 @@ int unpu_session_program(struct unpu_session *s, int which)
 		ret = create_logits_path(s);
 		c = &s->logits_compiler;
 	}
-	if (!ret && !s->programs[which]) {
-		ret = unpu_compile(c, program_parts[which], &s->programs[which], &dispatches);
-		if (!ret && which == UNPU_PROGRAM_DECODE)
-			s->decode_dispatches = dispatches;
-	}
+	if (ret || s->programs[which][bucket])
+		return ret;
+	c->chunks = bucket_chunks(bucket, c->work->shape.chunks);
+	ret = unpu_compile(c, program_parts[which], &s->programs[which][bucket], &dispatches);
+	if (!ret && which == UNPU_PROGRAM_DECODE)
+		s->decode_dispatches = dispatches;
 	return ret;
 }

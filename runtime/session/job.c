@@ -115,9 +115,9 @@ int unpu_session_run_id(struct unpu_session *s, uint32_t program_id, uint32_t re
 }
 
 /* Programs that are made on first use. */
-static int make_program(struct unpu_session *s, int which)
+static int make_program(struct unpu_session *s, int which, uint32_t bucket)
 {
-	int ret = unpu_session_program(s, which);
+	int ret = unpu_session_program(s, which, bucket);
 
 	if (ret && !s->home->last)
 		unpu_session_blame(s, ret, "%s failed: %s", s->dev->id, strerror(-ret));
@@ -129,7 +129,7 @@ int unpu_session_need(struct unpu_session *s, int which)
 	int ret = unpu_session_ready(s);
 
 	while (ret >= 0) {
-		ret = make_program(s, which);
+		ret = make_program(s, which, unpu_session_bucket(s, s->used));
 		if (!ret)
 			break;
 		ret = unpu_session_settle(s, ret);
@@ -137,11 +137,30 @@ int unpu_session_need(struct unpu_session *s, int which)
 	return ret;
 }
 
+/* How many cells the rows that stand in the state buffer attend to, `repeat` tokens on. */
+static uint32_t cells_of(struct unpu_session *s, uint32_t repeat)
+{
+	uint32_t live = unpu_session_state(s)->rows_live, cells = 0;
+
+	if (live > s->work.shape.rows)
+		live = s->work.shape.rows;
+	for (uint32_t i = 0; i < live; i++) {
+		uint32_t cell = unpu_session_rows(s)[i].cell;
+
+		if (cell >= s->work.shape.cells)
+			cell = s->work.shape.cells - 1;
+		if (cell + repeat > cells)
+			cells = cell + repeat;
+	}
+	return cells;
+}
+
 int unpu_session_start(struct unpu_session *s, int which, uint32_t repeat)
 {
-	int ret = make_program(s, which);
+	uint32_t bucket = unpu_session_bucket(s, cells_of(s, repeat));
+	int ret = make_program(s, which, bucket);
 
-	return ret ? ret : unpu_session_submit(s, s->programs[which], repeat);
+	return ret ? ret : unpu_session_submit(s, s->programs[which][bucket], repeat);
 }
 
 int unpu_session_run(struct unpu_session *s, int which, uint32_t repeat)

@@ -58,7 +58,7 @@ int unpu_session_attach(struct unpu_session *s)
 		ret = create_ctx(s);
 	}
 	for (int i = 0; i < UNPU_PROGRAM_LOGITS && !ret; i++)
-		ret = unpu_session_program(s, i);
+		ret = unpu_session_program(s, i, unpu_session_bucket(s, s->used));
 	if (ret)
 		unpu_session_detach(s);
 	else
@@ -79,12 +79,13 @@ static void destroy_programs(struct unpu_session *s)
 	struct unpu_compiler *compilers[] = { &s->compiler, &s->decode_compiler,
 					      &s->logits_compiler };
 
-	for (int i = 0; i < UNPU_NUM_PROGRAMS; i++) {
-		struct drm_unpu_program_destroy args = { .program_id = s->programs[i] };
+	for (uint32_t i = 0; i < UNPU_NUM_PROGRAMS * UNPU_NUM_BUCKETS; i++) {
+		uint32_t *id = &s->programs[i / UNPU_NUM_BUCKETS][i % UNPU_NUM_BUCKETS];
+		struct drm_unpu_program_destroy args = { .program_id = *id };
 
-		if (s->programs[i])
+		if (*id)
 			s->dev->ops->program_destroy(s->dev, &args);
-		s->programs[i] = 0;
+		*id = 0;
 	}
 	for (size_t i = 0; i < sizeof(compilers) / sizeof(compilers[0]); i++) {
 		if (compilers[i]->weights)

@@ -27,6 +27,13 @@ enum {
 	UNPU_PROGRAM_LOGITS, UNPU_NUM_PROGRAMS
 };
 
+/*
+ * A grid of attention counts the cells that a row may attend to: 256, 512, ... or, in the last
+ * bucket and on devices whose grids follow what is live, all of the context.
+ */
+#define UNPU_NUM_BUCKETS	8u
+#define UNPU_FIRST_BUCKET	256u
+
 /* A buffer that several ranges share; ptr only when it is mapped. */
 struct unpu_area {
 	uint32_t handle;
@@ -69,7 +76,7 @@ struct unpu_session {
 	struct unpu_work logits_work;
 	struct unpu_compiler logits_compiler;
 	struct unpu_area logits_area;
-	uint32_t programs[UNPU_NUM_PROGRAMS];	/* 0: not made yet */
+	uint32_t programs[UNPU_NUM_PROGRAMS][UNPU_NUM_BUCKETS];	/* 0: not made yet */
 	uint32_t ctx_id, syncobj, decode_dispatches;
 	bool ctx_failed;	/* it takes no more jobs: another one for the next */
 	bool blamed;		/* the device failed and can be left: `why` */
@@ -126,8 +133,10 @@ void unpu_area_destroy(struct unpu_session *s, struct unpu_area *area);
 int unpu_session_buffers(struct unpu_session *s);
 /* Sizes of all buffers, by the device's limits and the session's context and KV type. */
 int unpu_session_shape(struct unpu_session *s);
+/* The bucket for rows that attend to so many cells. */
+uint32_t unpu_session_bucket(const struct unpu_session *s, uint32_t cells);
 /* Makes the program on first use. */
-int unpu_session_program(struct unpu_session *s, int which);
+int unpu_session_program(struct unpu_session *s, int which, uint32_t bucket);
 
 /* ---- job.c ---- */
 
