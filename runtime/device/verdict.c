@@ -287,8 +287,9 @@ static char *changed(const struct lines *lines, const char *name, const char *va
 	size_t used;
 	char *text = join(lines, lines->count == MAX_LINES ? 1 : 0, name, &used);
 
-	if (text)
-		snprintf(text + used, MAX_LINE, "%s\t%s\n", name, value);
+	/* One that would not be read again is not written. */
+	if (text && snprintf(text + used, MAX_LINE, "%s\t%s\n", name, value) >= MAX_LINE)
+		text[used] = '\0';
 	return text;
 }
 

@@ -45,13 +45,16 @@ static uint64_t quant_bytes(uint32_t layout, uint64_t rows, uint64_t k)
 	case DRM_UNPU_LAYOUT_GGUF_Q4_0:
 		return times(times(rows, k / 32), 18);
 	case DRM_UNPU_LAYOUT_F32_R16:
+	case DRM_UNPU_LAYOUT_F32_R32:
 		return times(times(pad(rows), pad(k)), 4);
 	case DRM_UNPU_LAYOUT_F16_R16:
 	case DRM_UNPU_LAYOUT_BF16_R16:
+	case DRM_UNPU_LAYOUT_F16_R32:
 		return times(times(pad(rows), pad(k)), 2);
 	case DRM_UNPU_LAYOUT_Q8_R8_K16:
 	case DRM_UNPU_LAYOUT_Q8_R8_K4:
 	case DRM_UNPU_LAYOUT_Q8_R16_K4U:
+	case DRM_UNPU_LAYOUT_Q8_R32:
 		return times(pad(rows), pad(k));
 	default:
 		return times(pad(rows), pad(k)) / 2;
@@ -60,7 +63,10 @@ static uint64_t quant_bytes(uint32_t layout, uint64_t rows, uint64_t k)
 
 static uint64_t scale_bytes(uint32_t layout, uint64_t rows, uint64_t k)
 {
-	return layout < DRM_UNPU_LAYOUT_Q8_R8_K16 ? 0 : times(pad(rows), pad(k) / 32) * 2;
+	if (layout < DRM_UNPU_LAYOUT_Q8_R8_K16 || layout == DRM_UNPU_LAYOUT_F32_R32 ||
+	    layout == DRM_UNPU_LAYOUT_F16_R32)
+		return 0;
+	return times(pad(rows), pad(k) / 32) * 2;
 }
 
 static uint64_t state_bytes(uint64_t rows, uint64_t slots)

@@ -116,7 +116,7 @@ static void test_many(void **state)
 {
 	struct unpu_verdict got;
 	struct stat st;
-	char shape[16];
+	char shape[24];
 	int i;
 
 	(void)state;
