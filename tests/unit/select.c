@@ -201,7 +201,7 @@ static void test_absent(void **state)
 
 	(void)state;
 	if (getenv("UNPU_EMULATED")) {
-		print_message("qemu-user has no vfork(): an exec that fails is a child that died\n");
+		print_message("qemu-user has no vfork(): a failed exec is a child that died\n");
 		skip();
 	}
 	assert_int_equal(unpu_probe_list(&probe, &got, why), -ENOENT);
