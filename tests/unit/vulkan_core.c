@@ -438,6 +438,7 @@ static void nothing_with(const char *name, const char *value)
 
 	assert_true(pid >= 0);
 	if (!pid) {
+		unsetenv("VK_DRIVER_FILES");	/* newer loaders look at it first */
 		setenv(name, value, 1);
 		/* A loader may have its say on stderr; here it would be noise. */
 		if (dup2(open("/dev/null", O_WRONLY), 2) < 0)
