@@ -246,8 +246,9 @@ $(O)/tools/spirv-pack: tools/spirv-pack.c
 $(O)/shaders/spirv.c: tools/spirv $(O)/tools/spirv-pack $(glsl_src) $(O)/config.mk
 	@mkdir -p $(@D)
 	$(call say,SPIRV,$@)tools/spirv $(modules) $(abspath $(O)/tools/spirv-pack) $(abspath $@)
+# Words alone; what a debugger would be told is the build folder's name.
 $(O)/shaders/spirv.o: $(O)/shaders/spirv.c
-	$(call say,CC,$@)$(CC) $(BASE_CPPFLAGS) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) -c -o $@ $<
+	$(call say,CC,$@)$(CC) $(BASE_CPPFLAGS) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) -g0 -c -o $@ $<
 
 # A removed source must leave its archive: the list of objects is a prerequisite.
 $(O)/%.list: FORCE
@@ -398,7 +399,7 @@ install-strip: install
 
 uninstall:
 	rm -f $(foreach item,$(installed),'$(DESTDIR)$(call part,3,$(item))') \
-		$(foreach name,$(installed_links) $(pc),'$(DESTDIR)$(name)')
+		$(foreach name,$(installed_links) $(pc) $(LIBEXECDIR)/unpu-probe,'$(DESTDIR)$(name)')
 
 # Committed, so that a cross build need not run its command: manual pages and completion.
 docs: all
