@@ -399,7 +399,8 @@ install-strip: install
 
 uninstall:
 	rm -f $(foreach item,$(installed),'$(DESTDIR)$(call part,3,$(item))') \
-		$(foreach name,$(installed_links) $(pc) $(LIBEXECDIR)/unpu-probe,'$(DESTDIR)$(name)')
+		$(foreach name,$(installed_links) $(pc),'$(DESTDIR)$(name)') \
+		'$(DESTDIR)$(LIBEXECDIR)/unpu-probe'
 
 # Committed, so that a cross build need not run its command: manual pages and completion.
 docs: all
