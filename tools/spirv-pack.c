@@ -2,7 +2,7 @@
 /*
  * Packs SPIR-V into C: spirv-pack <list >out.c. A line of the list is STEM KIND MATH TOKENS FILE;
  * modules of one stem stand together and become one stream, in which each is made of pieces of
- * those before it: a sixth of their size. Runs where the library is built, not where it is used;
+ * those before it: 40 % of their size. Runs where the library is built, not where it is used;
  * runtime/device/vulkan/module.c says what the stream is and reads it.
  */
 #include <stdint.h>

@@ -153,6 +153,7 @@ struct unpu_vk_engine {
 	atomic_bool bad;
 };
 
+uint64_t unpu_vk_now_ns(void);
 int unpu_vk_fence(struct unpu_vk *vk, VkFence *fence);
 int unpu_vk_run(struct unpu_vk_engine *e, struct unpu_program *program, uint32_t repeat,
 		const atomic_uint *cancel, uint32_t *done);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Modules as the library holds them: 1.8 MB of SPIR-V, of which most repeats. The modules of one
+ * Modules as the library holds them: 1.6 MB of SPIR-V, of which most repeats. The modules of one
  * stem are one stream of words; tools/spirv-pack.c writes it as numbers of 7 bits a byte, the low
  * ones first, and 128 for "goes on":
  *

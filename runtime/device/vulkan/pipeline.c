@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "runtime/device/vulkan/engine.h"
 
@@ -243,14 +242,6 @@ static uint32_t local_size(const struct unpu_vk_caps *caps, const struct unpu_vk
 
 /* ---- pipelines ------------------------------------------------------------------------------- */
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static int shader_layout(struct unpu_vk *vk, struct unpu_vk_shaders *shaders, uint32_t kind)
 {
 	VkDescriptorSetLayoutBinding bindings[UNPU_SHADER_MAX_BINDINGS];
@@ -394,7 +385,7 @@ static int pipeline_create(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,
 			   const struct unpu_vk_pipeline *key, struct unpu_vk_pipeline **pipeline)
 {
 	struct unpu_vk_pipeline *p = malloc(sizeof(*p));
-	uint64_t begin = now_ns();
+	uint64_t begin = unpu_vk_now_ns();
 	int err;
 
 	if (!p)
@@ -405,7 +396,7 @@ static int pipeline_create(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,
 	err = module_create(vk, shaders, p->module);
 	if (!err)
 		err = pipeline_compile(vk, shaders, p);
-	unpu_vk_count(&vk->counters.compile_ns, now_ns() - begin);
+	unpu_vk_count(&vk->counters.compile_ns, unpu_vk_now_ns() - begin);
 	if (err) {
 		free(p);
 		return err;

@@ -19,7 +19,7 @@
 /* Weights that are spoiled on request: finite as floats of both sizes. */
 #define SPOILT	0x3c3c3c3cu
 
-static uint64_t now_ns(void)
+uint64_t unpu_vk_now_ns(void)
 {
 	struct timespec now;
 
@@ -59,7 +59,7 @@ static int hung(struct unpu_vk *vk, uint64_t ns)
 static int wait(struct unpu_vk *vk, VkFence fence, uint64_t expected_ns, const atomic_uint *cancel,
 		_Atomic uint32_t *stop_word)
 {
-	uint64_t begin = now_ns(), ends = cancel ? 0 : begin + ANSWER_NS;
+	uint64_t begin = unpu_vk_now_ns(), ends = cancel ? 0 : begin + ANSWER_NS;
 	bool cancelled = false;
 
 	for (;;) {
@@ -73,7 +73,7 @@ static int wait(struct unpu_vk *vk, VkFence fence, uint64_t expected_ns, const a
 				return unpu_vk_wait_failed(vk, result);
 			return cancelled ? -ECANCELED : 0;
 		}
-		now = now_ns();
+		now = unpu_vk_now_ns();
 		if (ends && now >= ends)
 			return hung(vk, now - begin);
 		if (!cancelled && cancel && atomic_load(cancel)) {
@@ -215,7 +215,7 @@ static int submit(struct unpu_vk_engine *e, struct unpu_program *program, uint32
 {
 	struct unpu_vk_program *p = program->priv;
 	VkCommandBuffer commands[2] = { rounds == 1 ? p->one : p->rounds };
-	uint64_t begin = now_ns();
+	uint64_t begin = unpu_vk_now_ns();
 	int err;
 
 	if (p->canary) {
@@ -227,7 +227,7 @@ static int submit(struct unpu_vk_engine *e, struct unpu_program *program, uint32
 			     cancel, program->stop);
 	if (err)
 		return err;
-	p->round_ns = (now_ns() - begin) / rounds;
+	p->round_ns = (unpu_vk_now_ns() - begin) / rounds;
 	if (!p->canary || !unpu_vk_canary_check(e, p->canary))
 		return 0;
 	/* The session asks another device; nothing of this one's is believed any more. */
