@@ -78,8 +78,11 @@ int unpu_session_shape(struct unpu_session *s)
 
 	want.kv_type = kv_types[s->kv_type].type;
 	if (!(info->kv_types >> want.kv_type & 1))
-		return unpu_fail(&s->model->log, -ENOTSUP, "%s has no %s KV cache", s->dev->id,
-				 kv_types[s->kv_type].name);
+		return unpu_fail(&s->model->log, -ENOTSUP, "%s has no %s KV cache; it takes%s%s%s",
+				 s->dev->id, kv_types[s->kv_type].name,
+				 info->kv_types >> DRM_UNPU_KV_F32 & 1 ? " f32" : "",
+				 info->kv_types >> DRM_UNPU_KV_F16 & 1 ? " f16" : "",
+				 info->kv_types >> DRM_UNPU_KV_INT8 & 1 ? " int8" : "");
 	want.cells = (s->context + UNPU_CHUNK - 1) / UNPU_CHUNK * UNPU_CHUNK;
 	want.chunks = want.cells / UNPU_CHUNK;
 	s->batch = s->set.batch ? s->set.batch : DEFAULT_BATCH;
