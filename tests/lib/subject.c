@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/lib/subject.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,12 +11,16 @@
 #include <cmocka.h>
 
 char subject_log[512], subject_warning[512];
-int subject_errors, subject_warnings;
+atomic_int subject_errors, subject_warnings;
 const char *subject_device;
 
+/* Models of one test may log at once, from threads of their own. */
 void subject_log_line(void *arg, enum unpu_log_level level, const char *text)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
 	(void)arg;
+	pthread_mutex_lock(&lock);
 	if (level == UNPU_LOG_ERROR) {
 		subject_errors++;
 		snprintf(subject_log, sizeof(subject_log), "%s", text);
@@ -23,6 +28,7 @@ void subject_log_line(void *arg, enum unpu_log_level level, const char *text)
 		subject_warnings++;
 		snprintf(subject_warning, sizeof(subject_warning), "%s", text);
 	}
+	pthread_mutex_unlock(&lock);
 }
 
 void subject_open_tiny(struct subject *s, const struct tiny_params *tiny, uint32_t threads,

@@ -3,6 +3,7 @@
 #ifndef UNPU_TESTS_SUBJECT_H
 #define UNPU_TESTS_SUBJECT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,7 +22,7 @@ struct subject {
 
 /* Errors and warnings that the models of this program have logged, and the last ones. */
 extern char subject_log[512], subject_warning[512];
-extern int subject_errors, subject_warnings;
+extern atomic_int subject_errors, subject_warnings;
 /* Where models are opened from now on; NULL, as at first: "auto". */
 extern const char *subject_device;
 unpu_log_fn subject_log_line;
