@@ -17,8 +17,8 @@
  *   unpu_compat.h   differences between kernels
  *
  * Lifetimes. What an open file or a fence can still reach lives until the drm_device is released
- * (drmm_*); what belongs to the bus device ends with it (devm_*). Between the two every touch of the
- * device stands inside drm_dev_enter(). A section never waits for a job; where it waits for an
+ * (drmm_*); what belongs to the bus device ends with it (devm_*). Between the two every touch of
+ * the device stands inside drm_dev_enter(). A section never waits for a job; where it waits for an
  * answer of the device, udev->dead ends the wait, which remove() sets before drm_dev_unplug().
  *
  * Lock order, outer first:
@@ -76,8 +76,8 @@ struct unpu_shader;
 #define UNPU_CANCEL_MS		500	/* for the device to say that a context is quiet */
 
 /*
- * What stands behind the DRM side: the virtual NPU, the mock, or a vendor's silicon. Process context
- * everywhere but run(). Those that ask the device return -ENODEV once it is dead or lost, and
+ * What stands behind the DRM side: the virtual NPU, the mock, or a vendor's silicon. Process
+ * context everywhere but run(). Those that ask the device return -ENODEV once it is dead or lost, and
  * -EINTR where a wait was killed: what was asked for is then undone by the implementation.
  */
 struct unpu_hw_ops {
@@ -95,14 +95,14 @@ struct unpu_hw_ops {
 	int (*program_create)(struct unpu_device *udev, struct unpu_program *program,
 			      const struct unpu_program_image *image, u32 *error_index);
 	int (*ctx_create)(struct unpu_device *udev, struct unpu_ctx *ctx);
-	/* Never fail; what still uses the object keeps it. May be called when the device is dead. */
+	/* Never fail; what still uses the object keeps it. Also called when the device is dead. */
 	void (*bo_destroy)(struct unpu_device *udev, u32 hw_id);
 	void (*shader_destroy)(struct unpu_device *udev, u32 hw_id);
 	void (*program_destroy)(struct unpu_device *udev, u32 hw_id);
 
 	/*
-	 * On the fence-signalling path: does not allocate, and sleeps on nothing that allocates. The
-	 * job's end comes by unpu_job_done(), its progress by progress(). Not more than
+	 * On the fence-signalling path: does not allocate, and sleeps on nothing that allocates.
+	 * The job's end comes by unpu_job_done(), its progress by progress(). Not more than
 	 * UNPU_MAX_JOBS_IN_FLIGHT of a context at once.
 	 */
 	int (*run)(struct unpu_device *udev, struct unpu_job *job);
@@ -254,8 +254,8 @@ int unpu_copy_element(void *to, u32 size, const struct drm_unpu_array *array, u3
 /* ---- contexts and jobs --------------------------------------------------------------------- */
 
 /*
- * One scheduler with one entity. The scheduler is gone only after the last job was freed, on another
- * workqueue than that which frees jobs.
+ * One scheduler with one entity. The scheduler is gone only after the last job was freed, on
+ * another workqueue than that which frees jobs.
  */
 struct unpu_ctx {
 	struct kref ref;		/* the id, each job */

@@ -17,9 +17,9 @@
  *   UNPU_PROTO_HEAP     buffers with DRM_UNPU_BO_MMAP, and what PROGRAM_CREATE carries
  *
  * Rings. Indices run freely over 32 bits; slot = index % number. The producer fills the slot and
- * then store-releases its index; the consumer load-acquires that, copies the slot and store-releases
- * its own index. An index that runs more than the ring's number ahead is a broken peer. Each command
- * that asks for an answer, and each job, makes exactly one event: the device takes a command only
+ * then store-releases its index; the consumer load-acquires that, copies the slot and then
+ * store-releases its own. An index that runs more than the ring's number ahead is a broken peer.
+ * Each command that asks for an answer, and each job, makes exactly one event: the device takes a command only
  * when its event will have a slot.
  *
  * Doorbells. Who has published looks, after a full barrier, at the other's `wants_doorbell` and
@@ -33,9 +33,9 @@
  * rings. The device cancels and forgets everything of the driver before, takes both rings as empty
  * with all four indices 0, counts `epoch` up and sets `attached` to the same number. Until then the
  * driver reads nothing but state, epoch and attached. A device process that starts anew finds the
- * window as its predecessor left it: it sets BOOT, counts `epoch` up, `attached` 0, and rings once it
- * is READY; the driver sees another epoch than the one it attached to: everything it had is gone,
- * and it attaches again.
+ * window as its predecessor left it: it sets BOOT, counts `epoch` up, `attached` 0, and rings once
+ * it is READY; the driver sees another epoch than the one it attached to: everything it had is
+ * gone, and it attaches again.
  *
  * Liveness. `heartbeat` counts up every UNPU_PROTO_HEARTBEAT_MS; a missed one alone proves nothing.
  * unpu_proto_ctx.progress changes after each repeat of a job of the context, and when the device
