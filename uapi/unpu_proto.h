@@ -19,8 +19,8 @@
  * Rings. Indices run freely over 32 bits; slot = index % number. The producer fills the slot and
  * then store-releases its index; the consumer load-acquires that, copies the slot and then
  * store-releases its own. An index that runs more than the ring's number ahead is a broken peer.
- * Each command that asks for an answer, and each job, makes exactly one event: the device takes a command only
- * when its event will have a slot.
+ * Each command that asks for an answer, and each job, makes exactly one event: the device takes a
+ * command only when its event will have a slot.
  *
  * Doorbells. Who has published looks, after a full barrier, at the other's `wants_doorbell` and
  * rings when it is not 0; who goes to sleep sets its own, makes a full barrier and looks once more
