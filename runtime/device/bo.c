@@ -81,10 +81,9 @@ static int bo_alloc(struct inproc *dev, struct inproc_bo *bo)
 
 static void bo_release(struct inproc *dev, struct inproc_bo *bo)
 {
-	if (bo->base.imported)
-		return;
 	if (!dev->engine->ops->bo_alloc) {
-		munmap(bo->base.ptr, bo->base.size);
+		if (!bo->base.imported)
+			munmap(bo->base.ptr, bo->base.size);
 		return;
 	}
 	pthread_mutex_lock(&dev->engine_lock);
@@ -184,13 +183,27 @@ int unpu_inproc_bo_create(struct unpu_device *base, struct drm_unpu_bo_create *a
 	return 0;
 }
 
-int unpu_inproc_bo_import(struct unpu_device *base, const void *ptr, uint64_t size,
+static int bo_import(struct inproc *dev, struct inproc_bo *bo)
+{
+	const struct unpu_engine_ops *ops = dev->engine->ops;
+	int err;
+
+	if (!ops->bo_import)
+		return 0;
+	pthread_mutex_lock(&dev->engine_lock);
+	err = ops->bo_import(dev->engine, &bo->base);
+	pthread_mutex_unlock(&dev->engine_lock);
+	return err;
+}
+
+int unpu_inproc_bo_import(struct unpu_device *base, void *ptr, uint64_t size, int writable,
 			  uint32_t *handle)
 {
 	struct inproc *dev = to_inproc(base);
 	struct inproc_bo *bo;
+	int err;
 
-	if (dev->engine->ops->bo_alloc)
+	if (dev->engine->ops->bo_alloc && !dev->engine->ops->bo_import)
 		return -EOPNOTSUPP;
 	if (!ptr || !size || size > dev->info.max_bo_bytes ||
 	    (uintptr_t)ptr & (dev->info.binding_align - 1))
@@ -199,10 +212,23 @@ int unpu_inproc_bo_import(struct unpu_device *base, const void *ptr, uint64_t si
 	if (!bo)
 		return unpu_inproc_refuse(dev, "BO_IMPORT", -ENOMEM);
 	atomic_init(&bo->base.refs, 1);
+	/* The caller sees its memory, so a stop word may lie there; a mapping there is not. */
+	bo->base.flags = writable ? DRM_UNPU_BO_MMAP : 0;
 	bo->base.size = size;
-	bo->base.ptr = (void *)ptr;
+	bo->base.ptr = ptr;
 	bo->base.imported = 1;
-	return bo_publish(dev, bo, handle);
+	bo->base.writable = writable;
+	err = bo_import(dev, bo);
+	if (!err)
+		return bo_publish(dev, bo, handle);
+	free(bo);
+	return unpu_fail(&base->log, err, "%s: no room for what %llu imported bytes need", base->id,
+			 (unsigned long long)size);
+}
+
+static bool bo_has_mapping(const struct inproc_bo *bo)
+{
+	return bo->base.flags & DRM_UNPU_BO_MMAP && !bo->base.imported;
 }
 
 int unpu_inproc_bo_close(struct unpu_device *base, uint32_t handle)
@@ -233,7 +259,7 @@ int unpu_inproc_bo_mmap_offset(struct unpu_device *base, struct drm_unpu_bo_mmap
 	bo = unpu_table_get(&dev->bos, args->handle);
 	if (!bo)
 		err = -ENOENT;
-	else if (!(bo->base.flags & DRM_UNPU_BO_MMAP))
+	else if (!bo_has_mapping(bo))
 		err = -EINVAL;
 	unpu_inproc_unlock(dev);
 	if (err)
@@ -253,7 +279,7 @@ int unpu_inproc_bo_map(struct unpu_device *base, uint32_t handle, void **ptr)
 	bo = unpu_table_get(&dev->bos, handle);
 	if (!bo) {
 		err = -ENOENT;
-	} else if (!(bo->base.flags & DRM_UNPU_BO_MMAP)) {
+	} else if (!bo_has_mapping(bo)) {
 		err = -EINVAL;
 	} else {
 		atomic_fetch_add(&bo->base.refs, 1);

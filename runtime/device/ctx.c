@@ -29,6 +29,7 @@ void unpu_inproc_ctx_put(struct inproc *dev, struct inproc_ctx *ctx)
 {
 	if (--ctx->refs)
 		return;
+	unpu_table_remove(&dev->ctxs, ctx->id);
 	ctx_remove(dev, ctx);
 	free(ctx);
 }
@@ -37,14 +38,24 @@ static int ctx_create(struct inproc *dev, struct inproc_ctx *ctx, uint32_t *id)
 {
 	int err;
 
-	if (dev->ctxs.used >= dev->info.max_contexts)
+	if (dev->num_ctxs >= dev->info.max_contexts)
 		return -ENOSPC;
 	err = unpu_inproc_threads_start(dev);
 	if (!err)
-		err = unpu_table_add(&dev->ctxs, ctx, id);
-	if (!err)
-		ctx_add(dev, ctx);
-	return err;
+		err = unpu_table_add(&dev->ctxs, ctx, &ctx->id);
+	if (err)
+		return err;
+	ctx_add(dev, ctx);
+	dev->num_ctxs++;
+	*id = ctx->id;
+	return 0;
+}
+
+static struct inproc_ctx *ctx_get(const struct inproc *dev, uint32_t id)
+{
+	struct inproc_ctx *ctx = unpu_table_get(&dev->ctxs, id);
+
+	return ctx && !ctx->destroyed ? ctx : NULL;
 }
 
 int unpu_inproc_ctx_create(struct unpu_device *base, struct drm_unpu_ctx_create *args)
@@ -75,6 +86,8 @@ int unpu_inproc_ctx_create(struct unpu_device *base, struct drm_unpu_ctx_create 
 
 void unpu_inproc_ctx_kill(struct inproc *dev, struct inproc_ctx *ctx)
 {
+	ctx->destroyed = true;
+	dev->num_ctxs--;
 	if (dev->running == ctx)
 		atomic_store(&ctx->cancel, INPROC_DESTROYED);
 	else
@@ -92,7 +105,7 @@ int unpu_inproc_ctx_destroy(struct unpu_device *base, struct drm_unpu_ctx_destro
 	if (err)
 		return unpu_inproc_refuse(dev, "CTX_DESTROY", err);
 	unpu_inproc_lock(dev);
-	ctx = unpu_table_remove(&dev->ctxs, args->ctx_id);
+	ctx = ctx_get(dev, args->ctx_id);
 	if (ctx)
 		unpu_inproc_ctx_kill(dev, ctx);
 	unpu_inproc_unlock(dev);
@@ -109,7 +122,7 @@ int unpu_inproc_ctx_query(struct unpu_device *base, struct drm_unpu_ctx_query *a
 	if (err)
 		return unpu_inproc_refuse(dev, "CTX_QUERY", err);
 	unpu_inproc_lock(dev);
-	ctx = unpu_table_get(&dev->ctxs, args->ctx_id);
+	ctx = ctx_get(dev, args->ctx_id);
 	if (ctx) {
 		args->state = ctx->state;
 		args->completed_seqno = ctx->completed;
@@ -193,6 +206,8 @@ void unpu_inproc_job_end(struct inproc *dev, struct inproc_ctx *ctx, int error)
 	if (!job->started)
 		ctx->queued_ns += unpu_inproc_now() - job->submit_ns;
 	job_drop(dev, job);
+	if (dev->watch.job_end)
+		dev->watch.job_end(dev->watch.arg, ctx->id, job->seqno, error, job->busy_ns);
 	job->fence.error = error;
 	job->fence.done = true;
 	for (i = 0; i < job->num_points; i++)
@@ -314,7 +329,7 @@ static int submission_look_up(struct inproc *dev, struct submission *sub)
 	uint32_t i;
 	int err;
 
-	sub->ctx = unpu_table_get(&dev->ctxs, sub->args->ctx_id);
+	sub->ctx = ctx_get(dev, sub->args->ctx_id);
 	if (!sub->ctx)
 		return -ENOENT;
 	if (sub->ctx->state != DRM_UNPU_CTX_OK)

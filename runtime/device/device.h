@@ -38,9 +38,17 @@ struct unpu_device_ops {
 	 * -ETIME. 0 says nothing of the job's success: ctx_query does. */
 	int (*syncobj_wait)(struct unpu_device *dev, uint32_t handle, uint64_t point,
 			    uint64_t deadline_ns);
-	/* Optional (may be NULL): a read-only buffer over the caller's memory, which must outlive
-	 * the buffer. ptr is aligned to DEV_INFO.binding_align. */
-	int (*bo_import)(struct unpu_device *dev, const void *ptr, uint64_t size,
+	/*
+	 * Optional (may be NULL, or answer -EOPNOTSUPP): a buffer over the caller's memory, which
+	 * must outlive the buffer, its programs and their jobs. ptr is aligned to
+	 * DEV_INFO.binding_align. writable 0: a program that names it with ACCESS_WRITE is refused.
+	 * Else programs may write there and have their stop word in it, and who owns the memory may
+	 * change it at any time: a device never reads or writes outside of what a program names,
+	 * whatever stands there. Where a device cannot work in place it copies what a program reads
+	 * before a submission and what it writes after it, and never undoes a stop word that was
+	 * set meanwhile. There is no mapping and no mmap offset of it; it counts in no heap.
+	 */
+	int (*bo_import)(struct unpu_device *dev, void *ptr, uint64_t size, int writable,
 			 uint32_t *handle);
 	/* Cancels what runs, wakes who waits and ends all mappings. No other call may
 	 * begin meanwhile. */
@@ -61,6 +69,31 @@ struct unpu_device_shape {
 	uint64_t bytes;		/* of all weights in the file */
 };
 
+/*
+ * Who wants to know how jobs go; all members may be NULL. Calls come one at a time, with the
+ * device's lock held, from a thread of the device or out of ctx_destroy() and close(): they must
+ * not call the device, nor wait for a thread that does. None comes after close() has returned;
+ * params.watch is copied when the device opens.
+ */
+struct unpu_device_watch {
+	/*
+	 * done: repeats of the context's oldest job that have just come to their end. 0: none, but
+	 * it waits while others run, each of them within its own time; at least every 20 ms as long
+	 * as that is so.
+	 */
+	void (*progress)(void *arg, uint32_t ctx_id, uint32_t done);
+	/*
+	 * The job has ended and the device does not touch its buffers any more: once for each that
+	 * submit() took, in the order of seqno within a context, whichever way it ended. error: 0
+	 * or -errno: -ETIME (it hung), -ECANCELED (CTX_DESTROY, close, or one before it failed),
+	 * -ENODEV (the device is lost), ... busy_ns: time it ran. It may come before submit() has
+	 * returned the seqno; seqnos count up from 1. An id is not given to another context before
+	 * the last job of its owner has ended here.
+	 */
+	void (*job_end)(void *arg, uint32_t ctx_id, uint64_t seqno, int error, uint64_t busy_ns);
+	void *arg;
+};
+
 struct unpu_device_params {
 	uint32_t threads;	/* 0: the device's choice */
 	const char *cpu_mask;	/* highest instruction set to use; NULL: $UNPU_CPUMASK */
@@ -68,6 +101,12 @@ struct unpu_device_params {
 	 * what it reports. */
 	const char *tuning;
 	const struct unpu_device_shape *shape;	/* NULL: unknown; "auto" then takes the cpu */
+	/* Not NULL: jobs run by themselves on any in-process device, without DEV_INFO's feature
+	 * WAIT_RUNS: waiting is not needed. */
+	const struct unpu_device_watch *watch;
+	/* At most so much measured work in one submission to the hardware, where a single repeat
+	 * allows; 0: the device's choice. Devices that return after each repeat ignore it. */
+	uint64_t slice_ns;
 	struct unpu_log log;
 };
 

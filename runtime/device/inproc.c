@@ -123,12 +123,15 @@ static int inproc_dev_query(struct unpu_device *base, struct drm_unpu_dev_query 
 /* Everything that runs or waits comes to an end; later calls are the caller's mistake. */
 static void cancel_all(struct inproc *dev)
 {
-	struct inproc_ctx *ctx;
+	struct inproc_ctx *ctx, *next;
 
 	unpu_inproc_lock(dev);
 	dev->closing = true;
-	while ((ctx = unpu_table_pop(&dev->ctxs)))
-		unpu_inproc_ctx_kill(dev, ctx);
+	for (ctx = dev->all_ctxs; ctx; ctx = next) {
+		next = ctx->next;
+		if (!ctx->destroyed)
+			unpu_inproc_ctx_kill(dev, ctx);
+	}
 	while (dev->waiters || dev->running)
 		pthread_cond_wait(&dev->changed, &dev->lock);
 	unpu_inproc_unlock(dev);
@@ -258,7 +261,7 @@ static void fill_info(struct inproc *dev)
 		.kv_types = 1u << DRM_UNPU_KV_F32 | 1u << DRM_UNPU_KV_F16,
 	};
 	dev->engine->ops->info(dev->engine, info);
-	if (dev->engine->threaded)
+	if (dev->threaded)
 		info->features &= ~DRM_UNPU_FEATURE_WAIT_RUNS;
 	at_most(&info->max_bindings, UNPU_SHADER_MAX_BINDINGS);
 	at_most(&info->max_spec_words, UNPU_SHADER_MAX_SPEC_WORDS);
@@ -283,7 +286,7 @@ static int init_locks(struct inproc *dev)
 }
 
 int unpu_inproc_create(struct unpu_engine *engine, const char *id, const struct unpu_log *log,
-		       struct unpu_device **base)
+		       const struct unpu_device_watch *watch, struct unpu_device **base)
 {
 	struct inproc *dev = calloc(1, sizeof(*dev));
 
@@ -297,6 +300,10 @@ int unpu_inproc_create(struct unpu_engine *engine, const char *id, const struct 
 		dev->base.log = *log;
 	snprintf(dev->base.id, sizeof(dev->base.id), "%s", id);
 	dev->engine = engine;
+	dev->watched = watch;
+	if (watch)
+		dev->watch = *watch;
+	dev->threaded = engine->threaded || watch;
 	dev->guard_wakes = 0;
 	dev->run_ends = INPROC_NEVER;
 	fill_info(dev);

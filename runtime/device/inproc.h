@@ -21,7 +21,8 @@ struct unpu_bo {
 	uint32_t flags;		/* DRM_UNPU_BO_* */
 	uint64_t size;		/* bytes, rounded up to pages */
 	void *ptr;		/* host address; NULL when the engine has none */
-	int imported;		/* ptr is the caller's, read-only */
+	int imported;		/* ptr is the caller's */
+	int writable;		/* when imported; any other is */
 	void *priv;
 };
 
@@ -52,9 +53,9 @@ struct unpu_program {
 };
 
 /*
- * One call at a time, except that run() may be in progress during any other, on another thread:
- * always the same one when the engine is threaded, else that of whoever waits. Optional: bo_alloc
- * with bo_free, shader_check, program_prepare, program_release.
+ * One call at a time, except that run() may be in progress during any other, on another thread: the
+ * same one always when the engine is threaded or the device watched, else that of whoever waits.
+ * Optional: bo_alloc with bo_free, bo_import, shader_check, program_prepare, program_release.
  */
 struct unpu_engine_ops {
 	/* Limits, features, layouts and name, over the frame's own, which are filled in already. */
@@ -62,6 +63,9 @@ struct unpu_engine_ops {
 	/* Zeroed memory of bo->size bytes, aligned to binding_align. NULL: the frame mmaps. */
 	int (*bo_alloc)(struct unpu_engine *engine, struct unpu_bo *bo);
 	void (*bo_free)(struct unpu_engine *engine, struct unpu_bo *bo);
+	/* With bo_alloc: what the engine needs to work on the caller's memory at bo->ptr, undone by
+	 * bo_free. NULL: no imports. Engines without bo_alloc work in place. */
+	int (*bo_import)(struct unpu_engine *engine, struct unpu_bo *bo);
 	/* 0, or -EOPNOTSUPP when the engine has no such variant, before shader_create succeeds. */
 	int (*shader_check)(struct unpu_engine *engine, uint32_t kind, const uint32_t *spec);
 	/* Reserve all that runs will need: run() may not allocate. */
@@ -85,8 +89,15 @@ struct unpu_engine {
 	bool threaded;
 };
 
-/* Takes the engine over, on error too. */
+/* Takes the engine over, on error too. watch: see unpu_device_params; may be NULL. */
 int unpu_inproc_create(struct unpu_engine *engine, const char *id, const struct unpu_log *log,
-		       struct unpu_device **dev);
+		       const struct unpu_device_watch *watch, struct unpu_device **dev);
+
+/*
+ * Called before each run of an engine, on its thread, and counted as part of the run. Does nothing:
+ * programs of the tests are linked with another one, which makes jobs hang, crash or dawdle by what
+ * they copy.
+ */
+void unpu_inproc_hook_run(const struct unpu_program *program, const atomic_uint *cancel);
 
 #endif

@@ -65,6 +65,8 @@ enum inproc_cancel { INPROC_GO_ON = 0, INPROC_DESTROYED, INPROC_TIMED_OUT };
 
 struct inproc_ctx {
 	uint32_t refs;			/* the id, each job */
+	uint32_t id;			/* kept from others until the last reference is gone */
+	bool destroyed;			/* the id names it no more */
 	struct inproc_ctx *next;	/* of all contexts */
 	uint32_t priority;
 	uint32_t state;
@@ -88,6 +90,9 @@ struct inproc_ctx {
 struct inproc {
 	struct unpu_device base;	/* first: an op gets its address */
 	struct unpu_engine *engine;
+	struct unpu_device_watch watch;
+	bool watched;
+	bool threaded;			/* the runner runs the jobs, not who waits */
 	struct drm_unpu_dev_info info;
 	pthread_mutex_t engine_lock;
 	pthread_mutex_t lock;
@@ -99,6 +104,7 @@ struct inproc {
 	struct drm_unpu_dev_stats stats;
 
 	struct inproc_ctx *all_ctxs;
+	uint32_t num_ctxs;		/* without those destroyed */
 	struct inproc_ctx *running;	/* whose dispatches a thread runs now */
 	uint64_t turns;
 	int64_t owed_ns[DRM_UNPU_PRIORITY_HIGH + 1];	/* to a priority by those above it */
@@ -106,8 +112,8 @@ struct inproc {
 	uint32_t waiters;
 	bool closing;
 
-	/* The guard cancels a run that takes too long, the runner runs a threaded engine's jobs;
-	 * they start with the first context. */
+	/* The guard cancels a run that takes too long and tells the watch of those who wait for
+	 * it, the runner runs a threaded device's jobs; they start with the first context. */
 	pthread_t guard, runner;
 	bool guard_started, guard_stop;
 	bool runner_started, runner_stop;
@@ -115,6 +121,7 @@ struct inproc {
 	pthread_cond_t guard_kick;
 	uint64_t guard_wakes;		/* when it looks next */
 	uint64_t run_ends;		/* when the run in progress has to be over */
+	uint64_t run_due;		/* the same, still known when the guard has cancelled it */
 };
 
 static inline struct inproc *to_inproc(struct unpu_device *dev)
@@ -145,7 +152,7 @@ int unpu_inproc_bo_mmap_offset(struct unpu_device *dev, struct drm_unpu_bo_mmap_
 int unpu_inproc_bo_close(struct unpu_device *dev, uint32_t handle);
 int unpu_inproc_bo_map(struct unpu_device *dev, uint32_t handle, void **ptr);
 int unpu_inproc_bo_unmap(struct unpu_device *dev, uint32_t handle, void *ptr, uint64_t size);
-int unpu_inproc_bo_import(struct unpu_device *dev, const void *ptr, uint64_t size,
+int unpu_inproc_bo_import(struct unpu_device *dev, void *ptr, uint64_t size, int writable,
 			  uint32_t *handle);
 /* Not under `lock`. */
 void unpu_inproc_bo_put(struct inproc *dev, struct inproc_bo *bo);
@@ -170,7 +177,7 @@ int unpu_inproc_submit(struct unpu_device *dev, struct drm_unpu_submit *args);
 void unpu_inproc_job_end(struct inproc *dev, struct inproc_ctx *ctx, int error);
 /* Ends the oldest job with `error`, the others with `rest`. The caller holds a reference. */
 void unpu_inproc_ctx_cancel(struct inproc *dev, struct inproc_ctx *ctx, int error, int rest);
-/* Drop the id: cancels now, or at the next boundary when a job runs. */
+/* Drop the id: cancels now, or at the next boundary when a job runs. Once. */
 void unpu_inproc_ctx_kill(struct inproc *dev, struct inproc_ctx *ctx);
 void unpu_inproc_ctx_put(struct inproc *dev, struct inproc_ctx *ctx);
 

@@ -231,7 +231,7 @@ static int draft_copy_buffer(struct inproc *dev, struct draft *draft, uint32_t i
 	if (!bo)
 		return -ENOENT;
 	draft->program->bos[i] = bo;
-	if (bo->base.imported && buffer->flags & DRM_UNPU_ACCESS_WRITE)
+	if (bo->base.imported && !bo->base.writable && buffer->flags & DRM_UNPU_ACCESS_WRITE)
 		return -EINVAL;
 	return unpu_check_buffer(buffer, bo->base.size, &dev->info);
 }

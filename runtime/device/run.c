@@ -12,6 +12,10 @@
 
 /* A priority gets at least this part of the time of those above it: 1/16 of all. */
 #define SHARE	15
+/* Those who wait for a run are heard of so often, while it has time and as long after that as a
+ * device may take to end it. */
+#define WATCH_NS	20000000u
+#define WATCH_GRACE_NS	1000000000u
 
 uint64_t unpu_inproc_now(void)
 {
@@ -37,7 +41,33 @@ static void wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t dea
 		pthread_cond_timedwait(cond, lock, &end);
 }
 
+/* ---- the watch ----------------------------------------------------------------------------- */
+
+static void watch_done(struct inproc *dev, const struct inproc_ctx *ctx, uint32_t done)
+{
+	if (dev->watch.progress)
+		dev->watch.progress(dev->watch.arg, ctx->id, done);
+}
+
+/* Who has a job and is not to blame that it stands still. */
+static void watch_others(struct inproc *dev, const struct inproc_ctx *ran)
+{
+	struct inproc_ctx *ctx;
+
+	if (!dev->watch.progress)
+		return;
+	for (ctx = dev->all_ctxs; ctx; ctx = ctx->next)
+		if (ctx != ran && ctx->head)
+			dev->watch.progress(dev->watch.arg, ctx->id, 0);
+}
+
 /* ---- the guard ----------------------------------------------------------------------------- */
+
+/* A run that its time has ended for, and that does not end, is not waited for any more. */
+static bool guard_watches(const struct inproc *dev, uint64_t now)
+{
+	return dev->watch.progress && dev->running && now < dev->run_due + WATCH_GRACE_NS;
+}
 
 static void *guard(void *arg)
 {
@@ -45,11 +75,18 @@ static void *guard(void *arg)
 
 	unpu_inproc_lock(dev);
 	while (!dev->guard_stop) {
-		if (dev->running && dev->run_ends <= unpu_inproc_now()) {
+		uint64_t now = unpu_inproc_now();
+
+		if (dev->running && dev->run_ends <= now) {
 			atomic_store(&dev->running->cancel, INPROC_TIMED_OUT);
 			dev->run_ends = INPROC_NEVER;
 		}
 		dev->guard_wakes = dev->run_ends;
+		if (guard_watches(dev, now)) {
+			watch_others(dev, dev->running);
+			if (dev->guard_wakes > now + WATCH_NS)
+				dev->guard_wakes = now + WATCH_NS;
+		}
 		wait_until(&dev->guard_kick, &dev->lock, dev->guard_wakes);
 	}
 	pthread_mutex_unlock(&dev->lock);
@@ -60,9 +97,12 @@ static void *guard(void *arg)
  * The run that begins has until `ends`. The guard is not woken for each run: it sleeps on to the
  * end it knows and then looks again.
  */
-static void guard_set(struct inproc *dev, uint64_t ends)
+static void guard_set(struct inproc *dev, uint64_t now, uint64_t ends)
 {
 	dev->run_ends = ends;
+	dev->run_due = ends;
+	if (dev->watch.progress && ends > now + WATCH_NS)
+		ends = now + WATCH_NS;
 	if (ends < dev->guard_wakes)
 		pthread_cond_signal(&dev->guard_kick);
 }
@@ -194,8 +234,9 @@ static uint64_t run_turn(struct inproc *dev, struct inproc_ctx *ctx)
 	int err, verdict;
 
 	dev->running = ctx;
-	guard_set(dev, begin + (left < ctx->timeout_ns ? left : ctx->timeout_ns));
+	guard_set(dev, begin, begin + (left < ctx->timeout_ns ? left : ctx->timeout_ns));
 	pthread_mutex_unlock(&dev->lock);
+	unpu_inproc_hook_run(program, &ctx->cancel);
 	err = dev->engine->ops->run(dev->engine, program, repeat, &ctx->cancel, &done);
 	if (!err && (!done || done > repeat))
 		err = unpu_fail(&dev->base.log, -EIO, "%s: %u rounds done where up to %u were due",
@@ -208,6 +249,9 @@ static uint64_t run_turn(struct inproc *dev, struct inproc_ctx *ctx)
 	ctx->busy_ns += ns;
 	dev->stats.busy_ns += ns;
 	verdict = run_verdict(ctx, err);
+	if (!verdict)
+		watch_done(dev, ctx, done);
+	watch_others(dev, ctx);
 	if (err == -ENODEV)
 		device_lost(dev, ctx, verdict);
 	else if (verdict)
@@ -291,7 +335,7 @@ int unpu_inproc_threads_start(struct inproc *dev)
 {
 	int err = thread_start(dev, &dev->guard, guard, &dev->guard_started);
 
-	if (!err && dev->engine->threaded)
+	if (!err && dev->threaded)
 		err = thread_start(dev, &dev->runner, runner, &dev->runner_started);
 	return err;
 }
@@ -350,7 +394,7 @@ static int wait_and_run(struct inproc *dev, const struct unpu_wait *wait, uint64
 	while (!unpu_wait_ready(wait)) {
 		if (deadline_ns != INPROC_NEVER && unpu_inproc_now() >= deadline_ns)
 			return -ETIME;
-		if (!dev->engine->threaded && !dev->running && !dev->closing && run_some(dev))
+		if (!dev->threaded && !dev->running && !dev->closing && run_some(dev))
 			continue;
 		if (dev->dead) {
 			unpu_inproc_unlock(dev);

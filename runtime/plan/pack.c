@@ -599,6 +599,14 @@ static void unmap_banks(struct packer *p)
 
 /* ---- the whole ---------------------------------------------------------------------------- */
 
+static bool takes_layout(const struct drm_unpu_dev_info *info, uint32_t layout)
+{
+	for (uint32_t i = 0; i < info->num_matrices && i < DRM_UNPU_MAX_MATRICES; i++)
+		if (info->matrices[i].layout == layout)
+			return true;
+	return false;
+}
+
 /*
  * An embedding table that no head shares is read one row a token: where the device can, it stays in
  * the file's pages.
@@ -618,9 +626,10 @@ static int import_embed(struct packer *p)
 		[UNPU_TYPE_Q4_0] = DRM_UNPU_LAYOUT_GGUF_Q4_0,
 	};
 
-	if (!w->dev->ops->bo_import || !p->params->mapping || offset % w->info.binding_align)
+	if (!w->dev->ops->bo_import || !p->params->mapping || offset % w->info.binding_align ||
+	    !takes_layout(&w->info, layouts[t->type]))
 		return -ENOTSUP;
-	if (w->dev->ops->bo_import(w->dev, (const void *)base, offset + t->bytes, &w->import))
+	if (w->dev->ops->bo_import(w->dev, (void *)base, offset + t->bytes, 0, &w->import))
 		return -ENOTSUP;
 	w->embed = (struct unpu_weight){
 		.layout = layouts[t->type], .rows = w->arch->hp.vocab, .k = w->arch->hp.hidden,

@@ -291,7 +291,7 @@ static void make_device(void)
 		FUZZ_CHECK(!dev->ops->bo_create(dev, &bo) && bo.size == bo_bytes[i]);
 		bos[i] = bo.handle;
 	}
-	FUZZ_CHECK(!dev->ops->bo_import(dev, imported, sizeof(imported), &bos[i]));
+	FUZZ_CHECK(!dev->ops->bo_import(dev, imported, sizeof(imported), 0, &bos[i]));
 	states = map(bos[0]);
 	for (i = 0; i < 8; i++)
 		make_shader(i, kinds[i], specs[i]);

@@ -188,7 +188,7 @@ static const struct unpu_engine_ops ops_without_memory = {
 };
 
 static struct unpu_device *open_device(const struct unpu_engine_ops *with, bool threaded,
-				       struct fake **fake)
+				       const struct unpu_device_watch *watch, struct fake **fake)
 {
 	struct unpu_device *dev = NULL;
 
@@ -196,25 +196,30 @@ static struct unpu_device *open_device(const struct unpu_engine_ops *with, bool 
 	assert_non_null(*fake);
 	(*fake)->base.ops = with;
 	(*fake)->base.threaded = threaded;
-	assert_int_equal(unpu_inproc_create(&(*fake)->base, "fake", NULL, &dev), 0);
+	assert_int_equal(unpu_inproc_create(&(*fake)->base, "fake", NULL, watch, &dev), 0);
 	return dev;
 }
 
 struct unpu_device *fake_device(struct fake **fake)
 {
-	return open_device(&ops, false, fake);
+	return open_device(&ops, false, NULL, fake);
 }
 
 struct unpu_device *fake_device_threaded(struct fake **fake)
 {
-	return open_device(&ops, true, fake);
+	return open_device(&ops, true, NULL, fake);
+}
+
+struct unpu_device *fake_device_watched(const struct unpu_device_watch *watch, struct fake **fake)
+{
+	return open_device(&ops, false, watch, fake);
 }
 
 struct unpu_device *fake_device_without_memory(void)
 {
 	struct fake *fake;
 
-	return open_device(&ops_without_memory, false, &fake);
+	return open_device(&ops_without_memory, false, NULL, &fake);
 }
 
 /* ---- shorthands ---------------------------------------------------------------------------- */

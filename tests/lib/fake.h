@@ -40,6 +40,8 @@ struct fake {
 struct unpu_device *fake_device(struct fake **fake);
 /* The same, of which a thread of the frame runs the jobs. */
 struct unpu_device *fake_device_threaded(struct fake **fake);
+/* The same, because of the watch alone. */
+struct unpu_device *fake_device_watched(const struct unpu_device_watch *watch, struct fake **fake);
 /* The same with an engine that has its own memory, and none left. */
 struct unpu_device *fake_device_without_memory(void);
 

@@ -211,7 +211,7 @@ int gpuish_open(const struct gpuish_params *params, const struct unpu_log *log,
 	(*g)->base.ops = &ops;
 	(*g)->base.threaded = !params->waits;
 	(*g)->params = *params;
-	return unpu_inproc_create(&(*g)->base, "gpuish:0", log, dev);
+	return unpu_inproc_create(&(*g)->base, "gpuish:0", log, NULL, dev);
 }
 
 int gpuish_move_in(struct unpu_model *model, const struct gpuish_params *params,

@@ -74,10 +74,11 @@ static int index_of(const char *id)
 
 static int open_engine(const char *id, const char *tuning, struct unpu_device **dev)
 {
+	const struct unpu_device_params params = { .tuning = tuning, .log = to_stderr };
 	struct unpu_engine *engine;
-	int err = unpu_vulkan_engine_create((uint32_t)index_of(id), tuning, &to_stderr, &engine);
+	int err = unpu_vulkan_engine_create((uint32_t)index_of(id), &params, &engine);
 
-	return err ? err : unpu_inproc_create(engine, id, &to_stderr, dev);
+	return err ? err : unpu_inproc_create(engine, id, &to_stderr, NULL, dev);
 }
 #else
 static int open_engine(const char *id, const char *tuning, struct unpu_device **dev)

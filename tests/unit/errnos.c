@@ -157,7 +157,7 @@ static struct rig *rig_create(void)
 	rig->device = fake_bo(dev, 1 << 21, 0);
 	rig->bo_to_close = fake_bo(dev, 1, 0);
 	aligned = ((uintptr_t)rig->memory + 255) & ~(uintptr_t)255;
-	assert_int_equal(dev->ops->bo_import(dev, (void *)aligned, 4096, &rig->imported), 0);
+	assert_int_equal(dev->ops->bo_import(dev, (void *)aligned, 4096, 0, &rig->imported), 0);
 	rig_queries(rig);
 	rig->bo_create = (struct drm_unpu_bo_create){ .size = 100, .flags = DRM_UNPU_BO_MMAP };
 	rig->bo_mmap_offset.handle = rig->window;

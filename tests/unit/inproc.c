@@ -242,10 +242,10 @@ static void test_import(void **state)
 
 	(void)state;
 	memset(memory, 0x5a, 4096);
-	assert_int_equal(dev->ops->bo_import(dev, memory + 1, 100, &handle), -EINVAL);
-	assert_int_equal(dev->ops->bo_import(dev, memory, 0, &handle), -EINVAL);
-	assert_int_equal(dev->ops->bo_import(dev, NULL, 4096, &handle), -EINVAL);
-	assert_int_equal(dev->ops->bo_import(dev, memory, 4096, &handle), 0);
+	assert_int_equal(dev->ops->bo_import(dev, memory + 1, 100, 0, &handle), -EINVAL);
+	assert_int_equal(dev->ops->bo_import(dev, memory, 0, 0, &handle), -EINVAL);
+	assert_int_equal(dev->ops->bo_import(dev, NULL, 4096, 0, &handle), -EINVAL);
+	assert_int_equal(dev->ops->bo_import(dev, memory, 4096, 0, &handle), 0);
 	assert_int_equal(fake_stats(dev).window_used_bytes, used);
 	assert_int_equal(dev->ops->bo_map(dev, handle, &ptr), -EINVAL);
 	id = fake_program(dev, handle, dst, 3, false);

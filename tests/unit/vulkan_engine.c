@@ -130,11 +130,18 @@ static int find_device(void **state)
 
 #define NEEDS_DEVICE() do { if (no_device) skip(); } while (0)
 
+static int create(uint32_t index, const char *tuning, struct unpu_engine **e)
+{
+	const struct unpu_device_params params = { .tuning = tuning, .log = to_last_log };
+
+	return unpu_vulkan_engine_create(index, &params, e);
+}
+
 static struct unpu_engine *vulkan(const char *tuning)
 {
 	struct unpu_engine *e = NULL;
 
-	assert_int_equal(unpu_vulkan_engine_create(0, tuning, &to_last_log, &e), 0);
+	assert_int_equal(create(0, tuning, &e), 0);
 	return e;
 }
 
@@ -1257,7 +1264,7 @@ static void test_no_memory(void **state)
 
 		snprintf(fault, sizeof(fault), "vulkan:oom-alloc@%d", n);
 		setenv("UNPU_FAULT", fault, 1);
-		err = unpu_vulkan_engine_create(0, NULL, &to_last_log, &e);
+		err = create(0, NULL, &e);
 		if (!err)
 			err = e->ops->bo_alloc(e, &bo);
 		at_all += err == -ENOMEM;
@@ -1333,8 +1340,8 @@ static void test_tunings(void **state)
 	(void)state;
 	NEEDS_DEVICE();
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
-		assert_int_equal(unpu_vulkan_engine_create(0, wrong[i], &to_last_log, &e), -EINVAL);
-	assert_int_equal(unpu_vulkan_engine_create(99, NULL, &to_last_log, &e), -ENODEV);
+		assert_int_equal(create(0, wrong[i], &e), -EINVAL);
+	assert_int_equal(create(99, NULL, &e), -ENODEV);
 	assert_int_equal(unpu_vulkan_tunings(0, 0, DRM_UNPU_CLASS_F32, NULL, list, 16, &count), 0);
 	assert_true(count > 0);
 	e = vulkan(NULL);

@@ -371,5 +371,5 @@ int unpu_cpu_device_open(const struct unpu_device_params *params, struct unpu_de
 
 	if (err)
 		return err;
-	return unpu_inproc_create(engine, "cpu", &params->log, dev);
+	return unpu_inproc_create(engine, "cpu", &params->log, params->watch, dev);
 }

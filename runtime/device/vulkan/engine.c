@@ -219,22 +219,23 @@ static int set_tuning(struct unpu_vk_engine *e, const char *text)
 	return 0;
 }
 
-int unpu_vulkan_engine_create(uint32_t index, const char *tuning, const struct unpu_log *log,
+int unpu_vulkan_engine_create(uint32_t index, const struct unpu_device_params *params,
 			      struct unpu_engine **engine)
 {
 	struct unpu_vk_engine *e = calloc(1, sizeof(*e));
 	int err;
 
 	if (!e)
-		return unpu_fail(log, -ENOMEM, "vulkan: no memory for the device");
+		return unpu_fail(&params->log, -ENOMEM, "vulkan: no memory for the device");
 	e->base.ops = &vk_engine_ops;
 	e->base.threaded = true;
-	err = unpu_vk_open(&e->vk, index, log);
+	e->slice_ns = params->slice_ns;
+	err = unpu_vk_open(&e->vk, index, &params->log);
 	if (err) {
 		free(e);
 		return err;
 	}
-	err = set_tuning(e, tuning);
+	err = set_tuning(e, params->tuning);
 	if (!err)
 		err = unpu_vk_shaders_init(&e->vk, &e->shaders);
 	if (!err)
@@ -254,10 +255,10 @@ int unpu_vulkan_device_open(uint32_t index, const struct unpu_device_params *par
 {
 	struct unpu_engine *engine;
 	char id[16];
-	int err = unpu_vulkan_engine_create(index, params->tuning, &params->log, &engine);
+	int err = unpu_vulkan_engine_create(index, params, &engine);
 
 	if (err)
 		return err;
 	snprintf(id, sizeof(id), "vulkan:%u", index);
-	return unpu_inproc_create(engine, id, &params->log, dev);
+	return unpu_inproc_create(engine, id, &params->log, params->watch, dev);
 }

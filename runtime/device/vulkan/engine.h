@@ -149,6 +149,7 @@ struct unpu_vk_engine {
 	struct unpu_vk_canary *canaries;
 	struct unpu_vk_buffer none;		/* bound where a shader reads nothing */
 	VkFence fence;				/* of run() */
+	uint64_t slice_ns;			/* of a submit with several rounds; 0: SUBMIT_NS */
 	/* Its numbers are wrong: nothing more is run, but unlike a lost one it is at rest. */
 	atomic_bool bad;
 };

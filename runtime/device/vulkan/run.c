@@ -194,10 +194,13 @@ static int fault(struct unpu_vk_engine *e, struct unpu_program *program, const a
 /* ---- one submit ------------------------------------------------------------------------------ */
 
 /* How many rounds go into this one. */
-static uint32_t rounds_of(const struct unpu_vk_program *p, uint32_t repeat)
+static uint32_t rounds_of(const struct unpu_vk_engine *e, const struct unpu_vk_program *p,
+			  uint32_t repeat)
 {
-	return repeat >= UNPU_VK_ROUNDS && p->round_ns &&
-	       p->round_ns * UNPU_VK_ROUNDS <= SUBMIT_NS ? UNPU_VK_ROUNDS : 1;
+	uint64_t most = e->slice_ns ? e->slice_ns : SUBMIT_NS;
+
+	return repeat >= UNPU_VK_ROUNDS && p->round_ns && p->round_ns * UNPU_VK_ROUNDS <= most ?
+	       UNPU_VK_ROUNDS : 1;
 }
 
 static void count(struct unpu_vk *vk, const struct unpu_vk_program *p, uint32_t rounds)
@@ -239,7 +242,7 @@ int unpu_vk_run(struct unpu_vk_engine *e, struct unpu_program *program, uint32_t
 		const atomic_uint *cancel, uint32_t *done)
 {
 	struct unpu_vk_program *p = program->priv;
-	uint32_t rounds = rounds_of(p, repeat);
+	uint32_t rounds = rounds_of(e, p, repeat);
 	int err = 0;
 
 	*done = 0;

@@ -38,8 +38,8 @@ int unpu_vulkan_describe(uint32_t index, const struct unpu_log *log, struct unpu
 int unpu_vulkan_tunings(uint32_t index, uint32_t type, uint32_t numeric, const struct unpu_log *log,
 			char (*tunings)[UNPU_VULKAN_TUNING], uint32_t max, uint32_t *count);
 
-/* tuning: NULL, or one of unpu_vulkan_tunings(). -ENODEV: no such device; -ENOTSUP: said why. */
-int unpu_vulkan_engine_create(uint32_t index, const char *tuning, const struct unpu_log *log,
+/* params: tuning, slice_ns and log count. -ENODEV: no such device; -ENOTSUP: said why. */
+int unpu_vulkan_engine_create(uint32_t index, const struct unpu_device_params *params,
 			      struct unpu_engine **engine);
 
 /* What an engine has done since it was created; for tests and --stats. */
