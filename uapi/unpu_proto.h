@@ -123,6 +123,10 @@ struct unpu_proto_ctx {
  * an event with the command's tag. DESTROY never fails and has no answer but that of a context:
  * jobs end with -ECANCELED, each with its event, and then the answer says that nothing of the
  * context runs any more. What jobs and programs still use goes after them.
+ *
+ * The range of a buffer is free at once. The device gives its pages back to the machine, so that
+ * they read 0, before it counts that BO_DESTROY as taken: what the driver writes there before
+ * `commands_taken` has passed the command may be lost.
  */
 enum unpu_proto_op {
 	UNPU_PROTO_BO_CREATE = 1,	/* answered */
