@@ -82,14 +82,16 @@ struct unpu_shader;
  */
 struct unpu_hw_ops {
 	const char *name;
-	/* Fills udev->info and udev->shaders. After it events may come. */
+	/* Fills udev->info (checked, no more than the limits above) and udev->shaders, and makes the
+	 * heap by unpu_gem_init(). After it events may come. */
 	int (*init)(struct unpu_device *udev);
 	/* The bus device goes, or never came to be: no event after it. Jobs need no answer. */
 	void (*fini)(struct unpu_device *udev);
 	void (*suspend)(struct unpu_device *udev);
 	int (*resume)(struct unpu_device *udev);
 
-	/* Waits, killably, for the device's verdict. bo->hw_id and its like are set. */
+	/* Waits, killably, for the device's verdict. On success sets bo->hw_id and its like; never
+	 * 0, so that 0 may stand for none. */
 	int (*bo_create)(struct unpu_device *udev, struct unpu_bo *bo);
 	int (*shader_create)(struct unpu_device *udev, struct unpu_shader *shader);
 	int (*program_create)(struct unpu_device *udev, struct unpu_program *program,
@@ -111,7 +113,7 @@ struct unpu_hw_ops {
 	/*
 	 * Ends the context on the device, its jobs at the next dispatch boundary, and waits for
 	 * that up to UNPU_CANCEL_MS. -ETIMEDOUT: the device may still write where they could.
-	 * The id is free again only on success.
+	 * The id is free again only on success. May be called again: what has ended is a success.
 	 */
 	int (*ctx_destroy)(struct unpu_device *udev, struct unpu_ctx *ctx);
 	/* Makes the device forget everything; 0: it is in a new epoch and works. */
