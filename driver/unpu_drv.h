@@ -70,6 +70,7 @@ struct unpu_shader;
 #define UNPU_MAX_CONTEXTS	16u	/* of a file */
 #define UNPU_MAX_QUEUED_JOBS	64u	/* of a context */
 #define UNPU_MAX_JOBS_IN_FLIGHT	2u	/* of a context, with the device */
+#define UNPU_MAX_FILE_BOS	8192u	/* of a file */
 #define UNPU_MAX_FILE_SHADERS	1024u	/* of a file */
 #define UNPU_MAX_FILE_PROGRAMS	1024u	/* of a file */
 
@@ -151,6 +152,7 @@ struct unpu_device {
 	phys_addr_t window_phys;
 	u64 window_bytes;
 	struct drm_mm heap;		/* in bytes from the start of the window */
+	u64 heap_bytes;
 	struct mutex heap_lock;
 	atomic64_t window_used, device_used;
 
@@ -181,7 +183,7 @@ struct unpu_file {
 	struct unpu_device *udev;
 	struct unpu_usage *usage;
 	struct xarray ctxs, shaders, programs;	/* ids begin at 1 */
-	atomic_t num_ctxs, num_shaders, num_programs;
+	atomic_t num_bos, num_ctxs, num_shaders, num_programs;
 };
 
 struct unpu_usage *unpu_usage_get(struct unpu_usage *usage);
@@ -235,6 +237,7 @@ struct unpu_program {
 	u32 num_bos, num_shaders;
 	struct drm_gem_object **bos;	/* a reference each */
 	struct unpu_shader **shaders;	/* a reference each */
+	struct work_struct release_work;	/* on the module's own */
 };
 
 int unpu_ioctl_shader_create(struct drm_device *drm, void *data, struct drm_file *file);
@@ -249,6 +252,12 @@ struct unpu_program *unpu_program_find(struct unpu_file *ufile, u32 id);
 struct unpu_program *unpu_program_get(struct unpu_program *program);
 /* From anywhere, free_job included: what may sleep is left to a work. */
 void unpu_program_put(struct unpu_program *program);
+
+/* NULL, which no copy takes, for what is no address on this machine. */
+static inline void __user *unpu_user_ptr(u64 address)
+{
+	return address == (unsigned long)address ? u64_to_user_ptr(address) : NULL;
+}
 
 /* One element of a user's array, checked by unpu_check_array(): 0, -EFAULT or -E2BIG. */
 int unpu_copy_element(void *to, u32 size, const struct drm_unpu_array *array, u32 i);
