@@ -250,23 +250,24 @@ static void who_waits_is_heard_of(void **state)
 	assert_int_equal(heard.done[ctx], 1);
 }
 
-/* Turns by turns, however short: each one is told to those who let it go first. */
+/* Turn by turn, however short: each is told to the one that let the other go first. */
 static void each_turn_is_heard_of(void **state)
 {
-	uint32_t high = fake_ctx(dev, DRM_UNPU_PRIORITY_HIGH, 0);
-	uint32_t low = fake_ctx(dev, DRM_UNPU_PRIORITY_LOW, 0);
-	uint32_t id = program(1);
+	uint32_t one = new_ctx(0), two = new_ctx(0), id = program(1);
 
 	(void)state;
 	atomic_store(&fake->hold, true);
-	submit(high, id, 8);
+	submit(one, id, 8);
 	wait_inside();
-	submit(low, id, 1);
+	submit(two, id, 8);
 	atomic_store(&fake->hold, false);
 	until_ends(2);
-	assert_true(heard.others[low] >= 8);
-	expect_end(0, high, 1, 0);
-	expect_end(1, low, 1, 0);
+	assert_true(heard.others[one] >= 7);
+	assert_true(heard.others[two] >= 8);
+	assert_int_equal(heard.done[one], 8);
+	assert_int_equal(heard.done[two], 8);
+	expect_end(0, one, 1, 0);
+	expect_end(1, two, 1, 0);
 }
 
 /* What hangs and cannot be ended is no excuse for ever. */
