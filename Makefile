@@ -175,13 +175,17 @@ lib_src := $(filter-out \
 
 cmd_src := $(filter-out $(if $(LIB_EDIT),,%/cmd_chat.c %/conversation.c %/line.c), \
 	$(wildcard tools/unpu/*.c))
+# What programs of tools/ share.
+shared_src := $(wildcard tools/lib/*.c)
+vdev_src := $(wildcard tools/unpu-vdev/*.c)
 # tests/lib/mk*.c are programs that make test data; the rest of tests/lib is what all tests share.
 mk_src := $(wildcard tests/lib/mk*.c)
 testlib_src := $(filter-out $(mk_src),$(wildcard tests/lib/*.c))
 check_src := $(wildcard tests/checkunpu/*.c)
 unit_src := $(filter-out $(if $(HAVE_VULKAN),,tests/unit/vulkan_%),$(wildcard tests/unit/*.c))
-# What goes wrong with a Vulkan device when a test wants it: linked before the library.
-hook_src := $(if $(HAVE_VULKAN),$(wildcard tests/hooks/*.c))
+# What goes wrong with a device when a test wants it: linked before the library.
+hook_src := $(if $(HAVE_VULKAN),tests/hooks/vulkan.c)
+vdev_hook_src := $(wildcard tests/hooks/vdev.c)
 probe_src := $(if $(HAVE_VULKAN),$(wildcard tools/unpu-probe/*.c))
 fuzz_src := $(wildcard tests/fuzz/*.c)
 # tests/bench/insncount.c is a plugin for qemu, which insns.sh builds.
@@ -205,18 +209,22 @@ makers := $(call bin,$(mk_src))
 fuzzers := $(call bin,$(fuzz_src))
 benches := $(call bin,$(bench_src))
 hooks := $(call obj,$(hook_src))
+vdev_hooks := $(call obj,$(vdev_hook_src))
+shared := $(call obj,$(shared_src))
 prober := $(if $(probe_src),$(O)/unpu-probe)
+vdev := $(if $(vdev_src),$(O)/unpu-vdev)
 hooked := $(if $(hooks),$(O)/tests/hooked/unpu $(prober:$(O)/%=$(O)/tests/hooked/%))
-all_src := $(lib_src) $(cmd_src) $(mk_src) $(testlib_src) $(check_src) $(unit_src) $(fuzz_src) \
-	$(bench_src) $(hook_src) $(probe_src)
+hooked_vdev := $(vdev:$(O)/%=$(O)/tests/hooked/%)
+all_src := $(lib_src) $(cmd_src) $(shared_src) $(vdev_src) $(mk_src) $(testlib_src) $(check_src) \
+	$(unit_src) $(fuzz_src) $(bench_src) $(hook_src) $(vdev_hook_src) $(probe_src)
 
 .PHONY: docs
 .PHONY: fuzz fuzz-targets
 .PHONY: shader-stats
 .PHONY: all tests units run bench install install-strip uninstall clean setup help $(outer) FORCE
-all: $(lib) $(so) $(so_links) $(cmd) $(prober)
+all: $(lib) $(so) $(so_links) $(cmd) $(prober) $(vdev)
 units: $(units)
-tests: all $(units) $(check) $(makers) $(fuzzers) $(hooked)
+tests: all $(units) $(check) $(makers) $(fuzzers) $(hooked) $(hooked_vdev)
 benches: all $(benches)
 
 # ---- how to build it ----
@@ -250,6 +258,13 @@ $(O)/shaders/spirv.c: tools/spirv $(O)/tools/spirv-pack $(glsl_src) $(O)/config.
 $(O)/shaders/spirv.o: $(O)/shaders/spirv.c
 	$(call say,CC,$@)$(CC) $(BASE_CPPFLAGS) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) -g0 -c -o $@ $<
 
+# What tests/lib/errno_rows.c has a function for each row of.
+$(O)/tests/lib/errno_table.h: tests/lib/errno_table.sh uapi/unpu_accel.h
+	@mkdir -p $(@D)
+	$(call say,GEN,$@)$< uapi/unpu_accel.h >$@
+$(O)/tests/lib/errno_rows.o: $(O)/tests/lib/errno_table.h
+$(O)/tests/lib/errno_rows.o: ISA_FLAGS = -I$(O)/tests/lib
+
 # A removed source must leave its archive: the list of objects is a prerequisite.
 $(O)/%.list: FORCE
 	@mkdir -p $(@D); echo '$(objects)' | cmp -s - $@ || echo '$(objects)' >$@
@@ -272,25 +287,34 @@ $(so_links): $(so)
 link = $(CC) -pie $(BASE_CFLAGS) $(CFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ \
 	$(filter %.o,$^) $(filter %.a,$^)
 
-$(O)/unpu: $(call obj,$(cmd_src)) $(lib)
+$(O)/unpu: $(call obj,$(cmd_src)) $(shared) $(lib)
 	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIB_EDIT) $(LIBS)
 
 $(prober): $(call obj,$(probe_src)) $(lib)
 	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIBS)
 
+$(vdev): $(call obj,$(vdev_src)) $(shared) $(lib)
+	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIBS)
+
 # The same programs, with devices that fail or are smaller when the environment says so.
-$(O)/tests/hooked/unpu: $(call obj,$(cmd_src))
+$(O)/tests/hooked/unpu: $(call obj,$(cmd_src)) $(shared)
 $(O)/tests/hooked/unpu-probe: $(call obj,$(probe_src))
 $(hooked): $(hooks) $(lib)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIB_EDIT) $(LIBS)
+# And one whose programs hang, stick or exit when the data says so.
+$(hooked_vdev): $(call obj,$(vdev_src)) $(shared) $(hooks) $(vdev_hooks) $(lib)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIBS)
 
 $(check): $(call obj,$(check_src)) $(hooks)
 $(filter $(O)/tests/unit/vulkan_%,$(units)): $(hooks)
+$(filter $(O)/tests/unit/vdev_%,$(units)): $(shared) $(vdev_hooks) \
+	$(call obj,$(filter-out %/main.c,$(vdev_src)))
 $(O)/tests/unit/vulkan_core: TEST_LDFLAGS += -Wl,--wrap=dlopen,--wrap=dlsym,--wrap=dlclose
 $(units) $(fuzzers) $(makers) $(benches): $(O)/%: $(O)/%.o
 $(O)/tests/unit/conversation: $(O)/tools/unpu/conversation.o
-$(O)/tests/unit/sandbox: $(O)/tools/unpu/sandbox.o
+$(O)/tests/unit/sandbox: $(O)/tools/lib/sandbox.o
 $(check) $(units) $(fuzzers) $(benches): $(testlib) $(lib)
 	$(call say,LINK,$@)$(link) $(TEST_LDFLAGS) -lcmocka $(LIB_PCRE2) $(LIBS)
 # `make run` makes its model with one of these before anything of the tests is installed.
@@ -364,6 +388,7 @@ man_dir = $(MANDIR)/$(subst .,man,$(suffix $(1)))
 # mode:file:where it goes
 installed := 755:$(O)/unpu:$(BINDIR)/unpu \
 	$(if $(prober),755:$(prober):$(LIBEXECDIR)/unpu-probe) \
+	$(if $(vdev),755:$(vdev):$(BINDIR)/unpu-vdev) \
 	644:$(lib):$(LIBDIR)/libunpu.a \
 	644:$(O)/libunpu.so.$(VERSION):$(LIBDIR)/libunpu.so.$(VERSION) \
 	644:runtime/unpu.h:$(INCLUDEDIR)/unpu.h \
@@ -393,7 +418,8 @@ install: all
 		tools/packaging/unpu.pc.in | install -D -m 644 /dev/stdin '$(DESTDIR)$(pc)'
 
 install-strip: install
-	$(STRIP) '$(DESTDIR)$(BINDIR)/unpu' $(if $(prober),'$(DESTDIR)$(LIBEXECDIR)/unpu-probe')
+	$(STRIP) '$(DESTDIR)$(BINDIR)/unpu' $(if $(vdev),'$(DESTDIR)$(BINDIR)/unpu-vdev') \
+		$(if $(prober),'$(DESTDIR)$(LIBEXECDIR)/unpu-probe')
 	$(STRIP) --strip-unneeded '$(DESTDIR)$(LIBDIR)/libunpu.so.$(VERSION)'
 	$(STRIP) --strip-debug '$(DESTDIR)$(LIBDIR)/libunpu.a'
 

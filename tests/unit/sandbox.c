@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #include "tools/unpu/files.h"
-#include "tools/unpu/sandbox.h"
+#include "tools/lib/sandbox.h"
 
 /* Of the command's outputs the sandbox knows this only. */
 static int folder_granted = -1;

@@ -13,7 +13,7 @@
 #include "tools/unpu/out.h"
 #include "tools/unpu/progress.h"
 #include "tools/unpu/run.h"
-#include "tools/unpu/sandbox.h"
+#include "tools/lib/sandbox.h"
 
 #define BLANKS	" \t\n"
 

@@ -2,7 +2,7 @@
 #include "tools/unpu/commands.h"
 #include "tools/unpu/json.h"
 #include "tools/unpu/out.h"
-#include "tools/unpu/sandbox.h"
+#include "tools/lib/sandbox.h"
 
 static const struct option options[] = {
 	OPTION_JSON("JSON instead of a table"),

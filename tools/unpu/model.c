@@ -13,7 +13,7 @@
 #include "tools/unpu/interrupt.h"
 #include "tools/unpu/out.h"
 #include "tools/unpu/progress.h"
-#include "tools/unpu/sandbox.h"
+#include "tools/lib/sandbox.h"
 
 /* O_NONBLOCK: a FIFO without a writer must not hang the open; the library refuses it. */
 int model_file_open(const struct settings *settings, struct model_file *file)

@@ -8,7 +8,7 @@
 #include "tools/unpu/json.h"
 #include "tools/unpu/out.h"
 #include "tools/unpu/run.h"
-#include "tools/unpu/sandbox.h"
+#include "tools/lib/sandbox.h"
 
 static double per_second(uint64_t count, uint64_t ns)
 {

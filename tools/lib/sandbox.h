@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the process may still do once it reads a file that somebody else has made: compute, read and
+ * What the process may still do once it reads what somebody else has made: compute, read and
  * write what is open, and no more. Landlock takes the files and the network away, seccomp the
  * calls; a kernel without one of them gives what it has. A call that is refused fails with EPERM or
  * EACCES and never ends the process.
  */
 #ifndef UNPU_TOOL_SANDBOX_H
 #define UNPU_TOOL_SANDBOX_H
+
+#include <stddef.h>
 
 /*
  * From here to the end, for all threads; the second time does nothing. Files of output_open() can
@@ -26,6 +28,22 @@ void sandbox_allow_folder(void);
  * of it.
  */
 void sandbox_allow_gpu(void);
+
+/* No file is opened any more, not even one to read. */
+void sandbox_open_nothing(void);
+
+/* Pages of shared memory that is open are given back. */
+void sandbox_allow_punching(void);
+
+/* A server of a UNIX socket that is open: it takes connections, and hands shared memory and event
+ * counters to them that it makes. */
+void sandbox_allow_serving(void);
+
+/*
+ * The program's: the i-th folder in which it makes, renames and removes files from its start to its
+ * end, -1 past the last. Asked for by sandbox_enter().
+ */
+int output_folder(size_t i);
 
 /* "landlock 7, seccomp", "seccomp; the kernel has no landlock", "none: ...": what is in force, or
  * before sandbox_enter() what would be. */

@@ -6,6 +6,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,8 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "tools/unpu/files.h"
-#include "tools/unpu/sandbox.h"
+#include "tools/lib/sandbox.h"
 
 #if defined(__has_feature)
 #define FEATURE(x)	__has_feature(x)
@@ -34,7 +34,7 @@
 #endif
 
 static struct {
-	bool off, entered, folder, gpu;
+	bool off, entered, folder, gpu, closed, punching, serving;
 	int landlock;		/* version, 0: none */
 	bool seccomp;
 	char text[96];
@@ -440,6 +440,12 @@ static const int driving[] = {
 #endif
 };
 
+/* For servers. What is connected has come through the socket: no name is connected to. */
+static const int serving[] = {
+	SYS_accept4, SYS_sendmsg, SYS_recvmsg, SYS_memfd_create, SYS_pipe2, SYS_getsockopt,
+	SYS_shutdown, SYS_signalfd4,
+};
+
 /* What types into a terminal, and what reads its screen. */
 static const uint32_t no_ioctls[] = { 0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */ };
 
@@ -591,7 +597,7 @@ static void allow_own_signals(struct filter *f)
 
 static void allow_fcntl(struct filter *f, int call)
 {
-	if (state.gpu)
+	if (state.gpu || state.serving)
 		allow_with(f, call, 1, more_fcntls, COUNT(more_fcntls));
 	else
 		allow_with(f, call, 1, fcntls, COUNT(fcntls));
@@ -606,7 +612,12 @@ static void make_filter(struct filter *f)
 		allow_all(f, writing, COUNT(writing));
 	if (state.gpu)
 		allow_all(f, driving, COUNT(driving));
-	allow_opening(f, state.folder || state.gpu);
+	if (state.punching)
+		answer_if(f, SYS_fallocate, 0);
+	if (state.serving)
+		allow_all(f, serving, COUNT(serving));
+	if (!state.closed)
+		allow_opening(f, state.folder || state.gpu);
 	/* clone3()'s flags lie in memory; who does not have it calls clone(). */
 #ifdef SYS_clone3
 	answer_if(f, SYS_clone3, ENOSYS);
@@ -681,6 +692,21 @@ void sandbox_allow_folder(void)
 void sandbox_allow_gpu(void)
 {
 	state.gpu = true;
+}
+
+void sandbox_open_nothing(void)
+{
+	state.closed = true;
+}
+
+void sandbox_allow_punching(void)
+{
+	state.punching = true;
+}
+
+void sandbox_allow_serving(void)
+{
+	state.serving = true;
 }
 
 /* Without the promise that no program which is started gains rights, the kernel takes neither. */
