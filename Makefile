@@ -265,6 +265,13 @@ $(O)/tests/lib/errno_table.h: tests/lib/errno_table.sh uapi/unpu_accel.h
 $(O)/tests/lib/errno_rows.o: $(O)/tests/lib/errno_table.h
 $(O)/tests/lib/errno_rows.o: ISA_FLAGS = -I$(O)/tests/lib
 
+# What tests/lib/errno_rows.c has a function for each row of.
+$(O)/tests/lib/errno_table.h: tests/lib/errno_table.sh uapi/unpu_accel.h
+	@mkdir -p $(@D)
+	$(call say,GEN,$@)$< uapi/unpu_accel.h >$@
+$(O)/tests/lib/errno_rows.o: $(O)/tests/lib/errno_table.h
+$(O)/tests/lib/errno_rows.o: ISA_FLAGS = -I$(O)/tests/lib
+
 # A removed source must leave its archive: the list of objects is a prerequisite.
 $(O)/%.list: FORCE
 	@mkdir -p $(@D); echo '$(objects)' | cmp -s - $@ || echo '$(objects)' >$@

@@ -87,7 +87,8 @@ extern "C" {
  *
  * One line for each wrong input: call | field | bad value | errno. With several wrong inputs in one
  * call any of their errnos may come. `array.field` is a field of &struct drm_unpu_array and
- * `element.field` one of its elements; (node) marks what only a device node can answer.
+ * `element.field` one of its elements; (node) and (in process) mark what only such a device can
+ * answer.
  *
  *   any | pointer | not the caller's memory (node) | EFAULT
  *   any | device | gone (node) | ENODEV
@@ -163,7 +164,7 @@ extern "C" {
  *   PROGRAM_CREATE | buffer.handle | unknown | ENOENT
  *   PROGRAM_CREATE | buffer.flags | 0 | EINVAL
  *   PROGRAM_CREATE | buffer.flags | unknown bit | EINVAL
- *   PROGRAM_CREATE | buffer.flags | ACCESS_WRITE of a read-only buffer | EINVAL
+ *   PROGRAM_CREATE | buffer.flags | ACCESS_WRITE of a read-only buffer (in process) | EINVAL
  *   PROGRAM_CREATE | buffer.offset | not a multiple of binding_align | EINVAL
  *   PROGRAM_CREATE | buffer.offset | past the end of the BO | EINVAL
  *   PROGRAM_CREATE | buffer.size | 0 | EINVAL

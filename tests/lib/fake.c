@@ -46,6 +46,7 @@ static void info(struct unpu_engine *engine, struct drm_unpu_dev_info *info)
 	info->default_timeout_ns = 10000000000u;
 	info->max_timeout_ns = 20000000000u;
 	info->max_job_time_ns = 30000000000u;
+	info->kv_types = 1u << DRM_UNPU_KV_F32;
 	memcpy(info->name, "fake", 5);
 }
 
@@ -62,13 +63,13 @@ static void bo_free(struct unpu_engine *engine, struct unpu_bo *bo)
 	(void)bo;
 }
 
-/* It lacks attention over f16 cells. */
+/* It has attention over f32 cells alone. */
 static int shader_check(struct unpu_engine *engine, uint32_t kind, const uint32_t *spec)
 {
 	const struct unpu_attn_spec *attn = (const struct unpu_attn_spec *)(const void *)spec;
 
 	(void)engine;
-	return kind == UNPU_SHADER_ATTN && attn->kv_type == DRM_UNPU_KV_F16 ? -EOPNOTSUPP : 0;
+	return kind == UNPU_SHADER_ATTN && attn->kv_type != DRM_UNPU_KV_F32 ? -EOPNOTSUPP : 0;
 }
 
 /* What an engine may rely on: the grid and the sizes are exactly what the shader needs. */
