@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+# Shared by tests/vm/run and tests/bench/vm.sh: a kernel, an initramfs, a device process and QEMU.
+# Environment: UNPU_BUILD, the build folder; UNPU_SHARED, the folder with models that a clone does
+# not have. What goes wrong is said on stderr, with status 1; what is not there, with status 2.
+# shellcheck shell=bash disable=SC2034 # what is set here is used by who includes it
+set -u
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+build=${UNPU_BUILD:-$root/build}
+shared=${UNPU_SHARED:-$root/../shared}
+work=$(mktemp -d) || exit 1
+vdev_pid='' qemu_pid=''
+trap 'end_all; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+
+say() { echo "unpu-vm: $*" >&2; }
+
+# Sets kernel, release, modules_root and headers: the newest that is installed or unpacked.
+find_kernel() {
+	local image top name best=''
+	for image in /boot/vmlinuz-6.12.*-amd64 "$root"/build/vm/kernel/boot/vmlinuz-6.12.*-amd64; do
+		name=${image##*/vmlinuz-} top=${image%/boot/*}
+		if [ -r "$image" ] && [ -e "$top/lib/modules/$name/modules.dep" ] &&
+			[ -e "$top/usr/src/linux-headers-$name/Makefile" ] &&
+			[ "$(printf '%s\n' "$best" "$name" | sort -V | tail -n 1)" = "$name" ]; then
+			best=$name kernel=$image release=$name modules_root=${top:-/}
+			headers=$top/usr/src/linux-headers-$name
+		fi
+	done
+	[ -n "$best" ] && return
+	say 'no kernel 6.12 with its headers (tools/setup vm)'
+	return 2
+}
+
+# What this machine must have; names the first that it has not.
+have_tools() {
+	local tool
+	if [ "$(uname -m)" != x86_64 ]; then
+		say 'the virtual machines are x86_64 ones'
+		return 2
+	fi
+	for tool in qemu-system-x86_64 busybox cpio modprobe xz; do
+		command -v $tool >/dev/null || [ -x "/sbin/$tool" ] && continue
+		say "no $tool (tools/setup vm)"
+		return 2
+	done
+	if file -L "$(command -v busybox)" 2>/dev/null | grep -q 'dynamically linked'; then
+		say 'busybox is not a static one (package busybox-static)'
+		return 2
+	fi
+	find_kernel
+}
+
+# ---- the initramfs, in $work/root ----
+
+# Begins one: busybox, the guest's own scripts, and who lives there.
+root_begin() {
+	rm -rf "$work/root"
+	mkdir -p "$work/root"/{bin,dev,etc,proc,sys,tmp,data,lib/modules,mnt,run,root,home} || return
+	cp "$(command -v busybox)" "$work/root/bin/busybox" || return
+	ln -s busybox "$work/root/bin/sh"
+	ln -s bin "$work/root/sbin"
+	install -m 755 "$here/init" "$work/root/init"
+	cp "$here/guest/lib.sh" "$work/root/etc/"
+	install -m 755 "$here/guest/host" "$work/root/bin/host"
+	# member may use the device as the udev rule says, stranger may not.
+	cat >"$work/root/etc/passwd" <<-END
+		root:x:0:0:root:/root:/bin/sh
+		member:x:1000:1000:member:/tmp:/bin/sh
+		stranger:x:1001:1001:stranger:/tmp:/bin/sh
+	END
+	cat >"$work/root/etc/group" <<-END
+		root:x:0:
+		render:x:105:member
+		member:x:1000:
+		stranger:x:1001:
+	END
+	: >"$work/root/lib/modules/order"
+}
+
+# Programs with the libraries they ask for, without debug information.
+root_programs() {
+	local program library
+	for program; do
+		strip -o "$work/root/bin/${program##*/}" "$program" 2>/dev/null ||
+			cp "$program" "$work/root/bin/" || return
+		while read -r library; do
+			[ -e "$work/root$library" ] || install -D "$library" "$work/root$library" || return
+		done < <(ldd "$program" 2>/dev/null |
+			awk '$2 == "=>" { print $3 } $1 ~ /^\// { print $1 }')
+	done
+}
+
+# Modules of the kernel by name, with what they need, in the order to load them.
+root_modules() {
+	local name word path
+	for name; do
+		while read -r word path; do
+			[ "$word" = insmod ] || continue
+			path=${path% } name=${path##*/}
+			name=${name%%.ko*}
+			grep -qx "$name" "$work/root/lib/modules/order" && continue
+			case $path in
+			*.xz) xz -dc "$path" >"$work/root/lib/modules/$name.ko" ;;
+			*) cp "$path" "$work/root/lib/modules/$name.ko" ;;
+			esac || return
+			echo "$name" >>"$work/root/lib/modules/order"
+		done < <(PATH=$PATH:/sbin modprobe -d "$modules_root" -S "$release" --show-depends \
+			"$name" 2>/dev/null)
+	done
+}
+
+# A module of ours and what it asks for: $1: the file, $2: its name in the guest.
+root_driver() {
+	local needs
+	strip --strip-debug -o "$work/root/lib/modules/$2" "$1" || return
+	needs=$(PATH=$PATH:/sbin modinfo -F depends "$1" | tr ',' ' ')
+	# shellcheck disable=SC2086 # names
+	root_modules $needs
+}
+
+root_end() { # Makes $work/initrd. The kernel unpacks what is not packed the fastest.
+	(cd "$work/root" && find . | cpio --quiet -o -H newc -R 0:0) >"$work/initrd"
+}
+
+# ---- the device process ----
+
+# $1: the program, $2: its socket, $3: its log, the rest: its options.
+vdev_start() {
+	local i program=$1 socket=$2 log=$3
+	shift 3
+	rm -f "$socket"
+	"$program" --socket "$socket" "$@" >>"$log" 2>&1 &
+	vdev_pid=$!
+	for ((i = 0; i < 100; i++)); do
+		[ -S "$socket" ] && return
+		kill -0 $vdev_pid 2>/dev/null || break
+		sleep 0.1
+	done
+	say "unpu-vdev does not serve: $(tail -n 1 "$log")"
+	return 1
+}
+
+vdev_workers() { pgrep -P "$vdev_pid"; }
+
+# shellcheck disable=SC2046 # numbers
+vdev_signal() { kill "-$1" $(vdev_workers); }
+
+vdev_end() { # $1: a signal
+	local workers
+	[ -n "$vdev_pid" ] || return 0
+	workers=$(vdev_workers)
+	# shellcheck disable=SC2086 # numbers
+	kill "-$1" "$vdev_pid" $workers 2>/dev/null
+	wait "$vdev_pid" 2>/dev/null
+	vdev_pid=
+}
+
+end_all() {
+	[ -z "$qemu_pid" ] || { kill -KILL "$qemu_pid" && wait "$qemu_pid"; } 2>/dev/null
+	qemu_pid=
+	vdev_end TERM
+}
+
+# ---- the machine ----
+
+# Slabs are poisoned and checked, an oops ends the machine, and an emulated processor that was not
+# given time for a while has not locked up.
+cmdline='slub_debug=FZPU panic=-1 oops=panic watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120
+	hung_task_timeout_secs=100 no_console_suspend console=ttyS0 loglevel=7 printk.devkmsg=on'
+
+# $1: words for the kernel, the rest: more for QEMU. Sets $qemu: the command.
+qemu_command() {
+	local words=$1
+	shift
+	qemu=(qemu-system-x86_64 -nodefaults -no-reboot -display none -machine q35
+		-accel "${UNPU_VM_ACCEL:-tcg}" -cpu "${UNPU_VM_CPU:-max}" -smp 2 -m 1024
+		-kernel "$kernel" -initrd "$work/initrd" -append "${cmdline//$'\n\t'/ } $words" "$@")
+}
+
+# The unpu device itself, at a place that the guest's scripts know. $1: its socket
+qemu_unpu() {
+	unpu_device=(-chardev "socket,id=unpu,path=$1"
+		-device 'ivshmem-doorbell,chardev=unpu,vectors=2,addr=5')
+}
