@@ -86,7 +86,7 @@ NEON_DOTPROD_FLAGS := -march=armv8.2-a+dotprod
 no_build := setup help clean uninstall
 goals := $(or $(MAKECMDGOALS),all)
 # `run` and `test` install what is missing first and then call make for the rest.
-outer := run test test-quick test-san test-cross test-long fuzz
+outer := run test test-quick test-san test-cross test-vm test-long fuzz
 ifneq ($(filter-out $(no_build) $(outer),$(goals)),)
 
 # What line editing needs: libedit takes strlcpy() and vis() from libbsd.
@@ -355,6 +355,7 @@ $(O)/generated.gguf: $(O)/tests/lib/mktiny
 test:
 	@tools/setup build test
 	@tools/setup cross || true
+	@tools/setup vm || true
 	@tests/run all
 test-quick:
 	@tools/setup build test
@@ -365,9 +366,14 @@ test-san:
 test-cross:
 	@tools/setup build test cross
 	@tests/run cross
+test-vm:
+	@tools/setup build test
+	@tools/setup vm || true
+	@tests/run vm
 test-long:
 	@tools/setup build test
 	@tools/setup cross || true
+	@tools/setup vm || true
 	@tests/run long
 
 # With PEER=folder of llama-bench, both in turn on the same file.
@@ -459,7 +465,7 @@ shader-stats: $(stats)
 	@tools/shader-stats/run build/shader-stats $(stats)
 
 setup:
-	@tools/setup build test cross
+	@tools/setup build test cross vm
 
 clean:
 	rm -rf $(O)
@@ -467,7 +473,8 @@ clean:
 help:
 	@echo 'make [all]       libunpu.a, libunpu.so and the command $(O)/unpu'
 	@echo 'make run         build, then write text: MODEL=file.gguf PROMPT="..." TOKENS=128'
-	@echo 'make test        all tests; parts: test-quick test-san test-cross; longer: test-long'
+	@echo 'make test        all tests; parts: test-quick test-san test-cross test-vm'
+	@echo '                 longer: test-long'
 	@echo 'make fuzz        the fuzz targets of tests/fuzz with libFuzzer (clang)'
 	@echo 'make bench       speed of MODEL=file.gguf; PEER=dir: beside its llama-bench'
 	@echo 'make shader-stats  what the shader compilers of three boards make of shaders/'
