@@ -1,0 +1,1570 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The virtual NPU: what uapi/unpu_proto.h says, from the driver's end.
+ *
+ * The device process may be hostile. Every word of the window that it writes is loaded once, by
+ * READ_ONCE() or an acquire load, or copied by unpu_proto_read(), and only the copy is checked and
+ * used. What it says wrong costs a message, and at worst everything that is in the device.
+ *
+ * Lock order: attach_lock, event_lock, lock. `attached` changes under the latter two. unpu_job_done()
+ * is called under event_lock alone, unpu_device_lost() under none. On the path that signals fences
+ * are event_lock and lock: nothing allocates under them.
+ */
+#include <linux/bitmap.h>
+#include <linux/delay.h>
+#include <linux/dma-fence.h>
+#include <linux/mm.h>
+#include <linux/random.h>
+#include <linux/sched/signal.h>
+#include <linux/wait.h>
+
+#include <drm/drm_drv.h>
+#include <drm/drm_managed.h>
+#include <drm/drm_print.h>
+
+#include "unpu_transport.h"
+#include "uapi/unpu_proto.h"
+
+#define UNPU_PROTO_READY_MS	10000	/* for the device's engine to open, at probe */
+#define UNPU_PROTO_ATTACH_MS	500	/* for a device that is there; later ones by the poll */
+#define UNPU_PROTO_RETRY_MS	5000	/* to ask a device once more that did not attach */
+#define UNPU_PROTO_RERING_MS	100
+#define UNPU_PROTO_SILENT_MS	3000	/* without a heartbeat: said once */
+
+/* Between two looks at the rings and the epoch; interrupts may be lost. */
+#define UNPU_PROTO_POLL_FULL_MS	10	/* something waits for room in the command ring */
+#define UNPU_PROTO_POLL_BUSY_MS	100	/* the device owes something, or is not attached */
+#define UNPU_PROTO_POLL_IDLE_MS	1000
+
+#define UNPU_PROTO_NUM_REQUESTS	UNPU_PROTO_NUM_COMMANDS
+#define UNPU_PROTO_SPARE	8	/* requests that only the end of contexts takes */
+/* No job is ever refused for want of room in the ring. */
+#define UNPU_PROTO_BACKLOG	(UNPU_PROTO_MAX_CTXS * UNPU_PROTO_MAX_JOBS)
+
+static_assert(UNPU_MAX_RUNS <= UNPU_PROTO_MAX_RUNS);
+static_assert(UNPU_MAX_SPEC_WORDS <= UNPU_PROTO_MAX_SPEC);
+static_assert(UNPU_MAX_JOBS_IN_FLIGHT <= UNPU_PROTO_MAX_JOBS);
+/* A tag is a number and, in its low bits, the request. */
+static_assert((UNPU_PROTO_NUM_REQUESTS & (UNPU_PROTO_NUM_REQUESTS - 1)) == 0);
+
+enum unpu_proto_kind {
+	UNPU_PROTO_KIND_BO,
+	UNPU_PROTO_KIND_SHADER,
+	UNPU_PROTO_KIND_PROGRAM,
+	UNPU_PROTO_KIND_CTX,
+	UNPU_PROTO_NUM_KINDS,
+};
+
+static const struct {
+	const char *name;
+	u32 size, create, destroy;
+} unpu_proto_kinds[] = {
+	{ "buffer", UNPU_PROTO_MAX_IDS, UNPU_PROTO_BO_CREATE, UNPU_PROTO_BO_DESTROY },
+	{ "shader", UNPU_PROTO_MAX_IDS, UNPU_PROTO_SHADER_CREATE, UNPU_PROTO_SHADER_DESTROY },
+	{ "program", UNPU_PROTO_MAX_IDS, UNPU_PROTO_PROGRAM_CREATE, UNPU_PROTO_PROGRAM_DESTROY },
+	{ "context", UNPU_PROTO_MAX_CTXS, UNPU_PROTO_CTX_CREATE, UNPU_PROTO_CTX_DESTROY },
+};
+
+/* Bitmaps, so that neither taking an id nor giving it back allocates or fails. */
+struct unpu_proto_ids {
+	unsigned long *used;	/* somebody here has it */
+	unsigned long *live;	/* the device has it */
+	unsigned long *ending;	/* its DESTROY waits for room in the ring; then it is free */
+	u32 size, next, num_ending;
+};
+
+/* A command that is to be answered. */
+struct unpu_proto_request {
+	u32 tag;		/* 0: free */
+	u32 kind, id;
+	bool destroy;
+	bool done;
+	bool zombie;		/* nobody waits: the answer is undone, `image` freed */
+	s32 status;
+	u64 value;
+	struct drm_mm_node *image;
+};
+
+/* A context's jobs that the device has. */
+struct unpu_proto_flight {
+	const struct unpu_ctx *owner;	/* only compared */
+	u32 num;
+	struct {
+		u64 seqno;
+		ktime_t start;
+	} jobs[UNPU_PROTO_MAX_JOBS];
+};
+
+struct unpu_proto {
+	struct unpu_device *udev;
+	struct unpu_transport *transport;
+	const struct unpu_proto_device *dev;
+	struct unpu_proto_driver *drv;
+	struct workqueue_struct *wq;
+	wait_queue_head_t wait;		/* answers, room in the ring, attaching, loss */
+
+	struct mutex attach_lock;
+	struct mutex event_lock;
+	u32 events_taken;
+	u32 beat;
+	unsigned long beat_time;	/* jiffies */
+	bool silent;
+
+	spinlock_t lock;		/* what follows */
+	bool open;			/* between init and fini: the window may be touched */
+	bool attached;
+	bool broken;			/* the device has said what cannot be */
+	bool retry;			/* it did not attach: once more when it may be worth it */
+	bool same;			/* info and shaders are known */
+	unsigned long retry_time;	/* jiffies */
+	u32 nonce, epoch;
+	u32 commands_made;
+	u32 bo_destroy;			/* index after the last BO_DESTROY */
+	bool bo_destroy_due;		/* the device has not taken that yet */
+	u32 last_tag;
+	u32 due;			/* answers and jobs that the device owes */
+	u32 poll_ms;			/* 0: the poll is off */
+	struct delayed_work poll;
+	struct work_struct reap;
+	struct unpu_proto_ids ids[UNPU_PROTO_NUM_KINDS];
+	struct unpu_proto_request requests[UNPU_PROTO_NUM_REQUESTS];
+	struct unpu_proto_flight flights[UNPU_PROTO_MAX_CTXS];
+	u32 backlog_made, backlog_sent;
+	struct unpu_proto_command *backlog;
+};
+
+static struct unpu_proto *to_unpu_proto(struct unpu_device *udev)
+{
+	return udev->hw_priv;
+}
+
+/* ---- the window ---------------------------------------------------------------------------- */
+
+/*
+ * The only way by which more than a word is read: each word is loaded once, so that what is checked
+ * is what is used.
+ */
+static void unpu_proto_read(const void *window, u32 offset, void *to, u32 bytes)
+{
+	const u32 *from = window + offset;
+	u32 *words = to, i;
+
+	for (i = 0; i < bytes / sizeof(*words); i++)
+		words[i] = READ_ONCE(from[i]);
+}
+
+/* After what was published: either this sees that the device sleeps, or the device sees it. */
+static void unpu_proto_ring(struct unpu_proto *p)
+{
+	virt_mb();
+	if (READ_ONCE(p->dev->wants_doorbell))
+		p->transport->ring(p->transport);
+}
+
+int unpu_proto_check(struct device *dev, const void *window, u64 bytes)
+{
+	const struct unpu_proto_device *page = window + UNPU_PROTO_DEVICE;
+	u32 magic = virt_load_acquire(&page->magic);
+	u32 version = READ_ONCE(page->version);
+	u64 said = READ_ONCE(page->window_bytes);
+
+	if (magic != UNPU_PROTO_MAGIC) {
+		dev_info(dev, "not a unpu device: 0x%08x where it would have its magic number\n",
+			 magic);
+		return -ENODEV;
+	}
+	if (version != UNPU_PROTO_VERSION) {
+		dev_err(dev, "the device process speaks version %u of the protocol, this driver %u\n",
+			version, UNPU_PROTO_VERSION);
+		return -EPROTONOSUPPORT;
+	}
+	if (said != bytes) {
+		dev_err(dev, "the device process means a window of %llu bytes, this one has %llu\n",
+			said, bytes);
+		return -EPROTO;
+	}
+	return 0;
+}
+
+/* ---- polling ------------------------------------------------------------------------------- */
+
+/* Under lock: the next look is not later than in ms. */
+static void unpu_proto_poll_within(struct unpu_proto *p, u32 ms)
+{
+	if (!p->poll_ms || p->poll_ms <= ms)
+		return;
+	p->poll_ms = ms;
+	mod_delayed_work(p->wq, &p->poll, msecs_to_jiffies(ms));
+}
+
+static bool unpu_proto_waits(const struct unpu_proto *p)
+{
+	u32 i, ending = 0;
+
+	for (i = 0; i < UNPU_PROTO_NUM_KINDS; i++)
+		ending += p->ids[i].num_ending;
+	return ending || p->backlog_made != p->backlog_sent;
+}
+
+/* ---- ids ----------------------------------------------------------------------------------- */
+
+static u32 unpu_proto_id_get(struct unpu_proto_ids *ids)
+{
+	u32 id = find_next_zero_bit(ids->used, ids->size, ids->next);
+
+	if (id >= ids->size)
+		id = find_next_zero_bit(ids->used, ids->size, 1);
+	if (id >= ids->size)
+		return 0;
+	__set_bit(id, ids->used);
+	ids->next = id + 1 < ids->size ? id + 1 : 1;
+	return id;
+}
+
+static void unpu_proto_id_put(struct unpu_proto_ids *ids, u32 id)
+{
+	__clear_bit(id, ids->live);
+	__clear_bit(id, ids->used);
+}
+
+/* The object is not wanted any more: free when the device was told, or has never had it. */
+static void unpu_proto_id_end(struct unpu_proto_ids *ids, u32 id)
+{
+	if (!test_bit(id, ids->live)) {
+		unpu_proto_id_put(ids, id);
+		return;
+	}
+	__clear_bit(id, ids->live);
+	__set_bit(id, ids->ending);
+	ids->num_ending++;
+}
+
+/* The device has forgotten everything; ids that somebody here has stay theirs. */
+static void unpu_proto_ids_forget(struct unpu_proto_ids *ids)
+{
+	bitmap_andnot(ids->used, ids->used, ids->ending, ids->size);
+	bitmap_zero(ids->ending, ids->size);
+	bitmap_zero(ids->live, ids->size);
+	ids->num_ending = 0;
+}
+
+static int unpu_proto_ids_init(struct unpu_device *udev, struct unpu_proto_ids *ids, u32 size)
+{
+	size_t bytes = BITS_TO_LONGS(size) * sizeof(long);
+
+	ids->size = size;
+	ids->next = 1;
+	ids->used = drmm_kzalloc(&udev->drm, bytes, GFP_KERNEL);
+	ids->live = drmm_kzalloc(&udev->drm, bytes, GFP_KERNEL);
+	ids->ending = drmm_kzalloc(&udev->drm, bytes, GFP_KERNEL);
+	return ids->used && ids->live && ids->ending ? 0 : -ENOMEM;
+}
+
+/* ---- the command ring ---------------------------------------------------------------------- */
+
+static bool unpu_proto_room(struct unpu_proto *p)
+{
+	u32 taken = virt_load_acquire(&p->dev->commands_taken);
+
+	if (p->commands_made - taken > UNPU_PROTO_NUM_COMMANDS) {
+		p->broken = true;
+		unpu_proto_poll_within(p, UNPU_PROTO_POLL_FULL_MS);
+		return false;
+	}
+	if ((s32)(taken - p->bo_destroy) >= 0)
+		p->bo_destroy_due = false;
+	return p->commands_made - taken < UNPU_PROTO_NUM_COMMANDS;
+}
+
+static void unpu_proto_send(struct unpu_proto *p, const struct unpu_proto_command *command)
+{
+	struct unpu_proto_command *slots = p->udev->window + UNPU_PROTO_COMMANDS;
+
+	slots[p->commands_made % UNPU_PROTO_NUM_COMMANDS] = *command;
+	p->commands_made++;
+	if (command->op == UNPU_PROTO_BO_DESTROY) {
+		p->bo_destroy = p->commands_made;
+		p->bo_destroy_due = true;
+	}
+	virt_store_release(&p->drv->commands_made, p->commands_made);
+	unpu_proto_ring(p);
+}
+
+/* NULL: none free. */
+static struct unpu_proto_request *unpu_proto_request_get(struct unpu_proto *p, u32 spare)
+{
+	struct unpu_proto_request *request = NULL;
+	u32 i, num_free = 0;
+
+	for (i = 0; i < UNPU_PROTO_NUM_REQUESTS; i++) {
+		if (p->requests[i].tag)
+			continue;
+		num_free++;
+		request = &p->requests[i];
+	}
+	if (num_free <= spare)
+		return NULL;
+	memset(request, 0, sizeof(*request));
+	do {
+		p->last_tag += UNPU_PROTO_NUM_REQUESTS;
+		request->tag = p->last_tag | (request - p->requests);
+	} while (!request->tag);
+	return request;
+}
+
+static struct unpu_proto_request *
+unpu_proto_ask(struct unpu_proto *p, u32 kind, bool destroy, u32 id, u32 spare,
+	       struct unpu_proto_command *command)
+{
+	struct unpu_proto_request *request = unpu_proto_request_get(p, spare);
+
+	if (!request)
+		return NULL;
+	request->kind = kind;
+	request->destroy = destroy;
+	request->id = id;
+	command->op = destroy ? unpu_proto_kinds[kind].destroy : unpu_proto_kinds[kind].create;
+	command->id = id;
+	command->tag = request->tag;
+	p->due++;
+	unpu_proto_send(p, command);
+	unpu_proto_poll_within(p, UNPU_PROTO_POLL_BUSY_MS);
+	return request;
+}
+
+/* The end of a context is answered, so that its id is not taken before. */
+static bool unpu_proto_send_ctx_end(struct unpu_proto *p, u32 id)
+{
+	struct unpu_proto_command command = {};
+	struct unpu_proto_request *request;
+
+	request = unpu_proto_ask(p, UNPU_PROTO_KIND_CTX, true, id, 0, &command);
+	if (!request)
+		return false;
+	request->zombie = true;
+	return true;
+}
+
+static bool unpu_proto_send_end(struct unpu_proto *p, u32 kind)
+{
+	struct unpu_proto_ids *ids = &p->ids[kind];
+	struct unpu_proto_command command = { .op = unpu_proto_kinds[kind].destroy };
+	u32 id = find_first_bit(ids->ending, ids->size);
+
+	if (kind == UNPU_PROTO_KIND_CTX) {
+		if (!unpu_proto_send_ctx_end(p, id))
+			return false;
+	} else {
+		command.id = id;
+		unpu_proto_send(p, &command);
+		unpu_proto_id_put(ids, id);
+	}
+	__clear_bit(id, ids->ending);
+	ids->num_ending--;
+	return true;
+}
+
+/*
+ * Sends what waited for room: jobs, then what ends, users before what they use, so that the device
+ * can let go of a buffer when it hears of it.
+ */
+static void unpu_proto_pump(struct unpu_proto *p)
+{
+	static const u32 order[] = { UNPU_PROTO_KIND_PROGRAM, UNPU_PROTO_KIND_SHADER,
+				     UNPU_PROTO_KIND_BO, UNPU_PROTO_KIND_CTX };
+	u32 i;
+
+	while (p->backlog_made != p->backlog_sent && unpu_proto_room(p)) {
+		struct unpu_proto_command *command;
+
+		command = &p->backlog[p->backlog_sent++ % UNPU_PROTO_BACKLOG];
+		if (command->op)
+			unpu_proto_send(p, command);
+	}
+	for (i = 0; i < ARRAY_SIZE(order); i++) {
+		while (p->ids[order[i]].num_ending && unpu_proto_room(p))
+			if (!unpu_proto_send_end(p, order[i]))
+				break;
+	}
+	if (unpu_proto_waits(p))
+		unpu_proto_poll_within(p, UNPU_PROTO_POLL_FULL_MS);
+}
+
+/* ---- answers ------------------------------------------------------------------------------- */
+
+static bool unpu_proto_gone(const struct unpu_proto *p)
+{
+	return !READ_ONCE(p->attached) || READ_ONCE(p->udev->dead);
+}
+
+/* What callers of the driver may see of a device's errno. */
+static s32 unpu_proto_answer_errno(s32 status)
+{
+	switch (status) {
+	case 0:
+	case -EFAULT:
+	case -EINVAL:
+	case -ENOENT:
+	case -ENOMEM:
+	case -ENOSPC:
+	case -EOPNOTSUPP:
+		return status;
+	default:
+		return -EIO;
+	}
+}
+
+static s32 unpu_proto_job_errno(s32 status)
+{
+	switch (status) {
+	case 0:
+	case -ECANCELED:
+	case -ETIME:
+		return status;
+	default:
+		return -EIO;
+	}
+}
+
+/* Under lock. A zombie's image goes back to the heap where a mutex may be taken. */
+static void unpu_proto_request_end(struct unpu_proto *p, struct unpu_proto_request *request)
+{
+	if (request->zombie && request->image)
+		queue_work(unpu_release_wq, &p->reap);
+	else if (request->zombie)
+		request->tag = 0;
+}
+
+static void unpu_proto_request_answer(struct unpu_proto *p, struct unpu_proto_request *request,
+				      s32 status, u64 value)
+{
+	struct unpu_proto_ids *ids = &p->ids[request->kind];
+	u32 id = request->id;
+
+	request->status = unpu_proto_answer_errno(status);
+	request->value = value;
+	if (request->destroy) {
+		/* It never fails; what it says else is of no interest. */
+		request->status = 0;
+		p->flights[id].owner = NULL;
+		unpu_proto_id_put(ids, id);
+	} else if (request->status) {
+		unpu_proto_id_put(ids, id);
+	} else {
+		__set_bit(id, ids->live);
+		if (request->zombie)
+			unpu_proto_id_end(ids, id);
+	}
+	request->done = true;
+	p->due--;
+	unpu_proto_request_end(p, request);
+}
+
+static void unpu_proto_reap(struct work_struct *work)
+{
+	struct unpu_proto *p = container_of(work, struct unpu_proto, reap);
+	struct unpu_proto_request *request;
+	struct drm_mm_node *image;
+	u32 i;
+
+	for (i = 0; i < UNPU_PROTO_NUM_REQUESTS; i++) {
+		request = &p->requests[i];
+		image = NULL;
+		spin_lock(&p->lock);
+		if (request->tag && request->zombie && request->done) {
+			image = request->image;
+			request->tag = 0;
+		}
+		spin_unlock(&p->lock);
+		if (image)
+			unpu_heap_put(p->udev, image);
+	}
+	wake_up_all(&p->wait);
+}
+
+static bool unpu_proto_take_answer(struct unpu_proto *p, const struct unpu_proto_event *event)
+{
+	struct unpu_proto_request *request;
+	bool known;
+
+	request = &p->requests[event->tag % UNPU_PROTO_NUM_REQUESTS];
+	spin_lock(&p->lock);
+	known = event->tag && request->tag == event->tag && !request->done;
+	if (known)
+		unpu_proto_request_answer(p, request, event->status, event->value);
+	spin_unlock(&p->lock);
+	return known;
+}
+
+/* Takes the job out of those that the device has. */
+static bool unpu_proto_land(struct unpu_proto *p, u32 id, u64 seqno, ktime_t *start)
+{
+	struct unpu_proto_flight *flight;
+	u32 i;
+
+	if (!id || id >= UNPU_PROTO_MAX_CTXS)
+		return false;
+	flight = &p->flights[id];
+	for (i = 0; i < flight->num; i++) {
+		if (flight->jobs[i].seqno != seqno)
+			continue;
+		*start = flight->jobs[i].start;
+		flight->jobs[i] = flight->jobs[--flight->num];
+		p->due--;
+		return true;
+	}
+	return false;
+}
+
+static bool unpu_proto_take_job(struct unpu_proto *p, const struct unpu_proto_event *event)
+{
+	ktime_t start;
+	bool known;
+	u64 busy;
+
+	spin_lock(&p->lock);
+	known = unpu_proto_land(p, event->id, event->value, &start);
+	spin_unlock(&p->lock);
+	if (!known)
+		return false;
+	busy = min_t(u64, event->busy_ns, ktime_to_ns(ktime_sub(ktime_get(), start)));
+	unpu_job_done(p->udev, event->id, event->value, unpu_proto_job_errno(event->status), busy);
+	return true;
+}
+
+static bool unpu_proto_take_event(struct unpu_proto *p, const struct unpu_proto_event *event)
+{
+	bool known = false;
+
+	if (event->type == UNPU_PROTO_EVENT_ANSWER)
+		known = unpu_proto_take_answer(p, event);
+	else if (event->type == UNPU_PROTO_EVENT_JOB)
+		known = unpu_proto_take_job(p, event);
+	if (!known)
+		dev_warn_ratelimited(p->udev->drm.dev,
+				     "the device says what nobody waits for: type %u, tag %u, context %u, seqno %llu\n",
+				     event->type, event->tag, event->id, event->value);
+	return known;
+}
+
+/* Under event_lock. Not more than the ring holds, however fast the device makes them. */
+static unsigned int unpu_proto_take_events(struct unpu_proto *p)
+{
+	u32 made = virt_load_acquire(&p->dev->events_made);
+	struct unpu_proto_event event;
+	unsigned int num = 0;
+	u32 slot;
+
+	if (made - p->events_taken > UNPU_PROTO_NUM_EVENTS) {
+		spin_lock(&p->lock);
+		p->broken = true;
+		unpu_proto_poll_within(p, UNPU_PROTO_POLL_FULL_MS);
+		spin_unlock(&p->lock);
+		return 0;
+	}
+	while (p->events_taken != made) {
+		slot = p->events_taken % UNPU_PROTO_NUM_EVENTS;
+		unpu_proto_read(p->udev->window, UNPU_PROTO_EVENTS + slot * sizeof(event), &event,
+				sizeof(event));
+		p->events_taken++;
+		/* The slot is the device's again only after it was read. */
+		virt_store_release(&p->drv->events_taken, p->events_taken);
+		num += unpu_proto_take_event(p, &event);
+	}
+	return num;
+}
+
+unsigned int unpu_proto_events(struct unpu_device *udev)
+{
+	struct unpu_proto *p = to_unpu_proto(udev);
+	bool cookie = dma_fence_begin_signalling();
+	unsigned int num = 0;
+
+	mutex_lock(&p->event_lock);
+	if (p->attached) {
+		WRITE_ONCE(p->drv->wants_doorbell, 0);
+		num = unpu_proto_take_events(p);
+		WRITE_ONCE(p->drv->wants_doorbell, 1);
+		/* Either the device sees that we sleep, or this sees what it has made. */
+		virt_mb();
+		num += unpu_proto_take_events(p);
+		spin_lock(&p->lock);
+		unpu_proto_pump(p);
+		spin_unlock(&p->lock);
+	}
+	mutex_unlock(&p->event_lock);
+	dma_fence_end_signalling(cookie);
+	wake_up_all(&p->wait);
+	return num;
+}
+
+/* ---- attaching and loss -------------------------------------------------------------------- */
+
+/*
+ * Under event_lock and lock: what the device has is lost. Those who wait get -ENODEV; what nobody
+ * waits for ends here.
+ */
+static void unpu_proto_detach(struct unpu_proto *p)
+{
+	struct unpu_proto_flight *flight;
+	u32 i;
+
+	p->attached = false;
+	p->broken = false;
+	for (i = 0; i < UNPU_PROTO_NUM_REQUESTS; i++) {
+		struct unpu_proto_request *request = &p->requests[i];
+
+		if (!request->tag || request->done)
+			continue;
+		request->status = -ENODEV;
+		request->done = true;
+		if (request->kind == UNPU_PROTO_KIND_CTX && request->destroy)
+			p->flights[request->id].owner = NULL;
+		unpu_proto_id_put(&p->ids[request->kind], request->id);
+		unpu_proto_request_end(p, request);
+	}
+	for (i = 0; i < UNPU_PROTO_NUM_KINDS; i++)
+		unpu_proto_ids_forget(&p->ids[i]);
+	for (flight = p->flights; flight < p->flights + UNPU_PROTO_MAX_CTXS; flight++)
+		flight->num = 0;
+	p->backlog_sent = p->backlog_made;
+	p->bo_destroy_due = false;
+	p->due = 0;
+	wake_up_all(&p->wait);
+}
+
+/* Under lock: tells the device to forget all it had from us. */
+static void unpu_proto_ask_attach(struct unpu_proto *p)
+{
+	u32 last = READ_ONCE(p->dev->attached);
+
+	do {
+		p->nonce = get_random_u32();
+	} while (!p->nonce || p->nonce == last || p->nonce == READ_ONCE(p->drv->attach));
+	memset(p->drv, 0, sizeof(*p->drv));
+	WRITE_ONCE(p->drv->version, UNPU_PROTO_VERSION);
+	virt_store_release(&p->drv->attach, p->nonce);
+	p->transport->ring(p->transport);
+}
+
+static bool unpu_proto_ready(const struct unpu_proto *p)
+{
+	return virt_load_acquire(&p->dev->state) != UNPU_PROTO_STATE_BOOT;
+}
+
+static bool unpu_proto_answered(const struct unpu_proto *p)
+{
+	return virt_load_acquire(&p->dev->attached) == p->nonce;
+}
+
+/* Looks again now and then: there need not be an interrupt. */
+static bool unpu_proto_wait_for(struct unpu_proto *p, bool (*what)(const struct unpu_proto *p),
+				unsigned long deadline, bool ring)
+{
+	unsigned long rung = jiffies;
+
+	while (!what(p)) {
+		if (READ_ONCE(p->udev->dead) || time_after(jiffies, deadline))
+			return false;
+		if (ring && time_after(jiffies, rung + msecs_to_jiffies(UNPU_PROTO_RERING_MS))) {
+			p->transport->ring(p->transport);
+			rung = jiffies;
+		}
+		wait_event_timeout(p->wait, what(p) || READ_ONCE(p->udev->dead),
+				   msecs_to_jiffies(UNPU_PROTO_POLL_FULL_MS));
+	}
+	return true;
+}
+
+static int unpu_proto_wait_ready(struct unpu_proto *p, unsigned long deadline)
+{
+	struct device *dev = p->udev->drm.dev;
+	u32 state;
+	int err;
+
+	if (!unpu_proto_wait_for(p, unpu_proto_ready, deadline, false))
+		return -ETIMEDOUT;
+	err = unpu_proto_check(dev, p->udev->window, p->udev->window_bytes);
+	if (err)
+		return err;
+	state = READ_ONCE(p->dev->state);
+	if (state == UNPU_PROTO_STATE_READY)
+		return 0;
+	dev_err_ratelimited(dev, "the device process has no engine (state %u), see its log\n",
+			    state);
+	return -EIO;
+}
+
+/* Under lock. */
+static void unpu_proto_set_attached(struct unpu_proto *p)
+{
+	p->epoch = READ_ONCE(p->dev->epoch);
+	p->commands_made = 0;
+	p->bo_destroy = 0;
+	p->backlog_made = 0;
+	p->backlog_sent = 0;
+	p->events_taken = 0;
+	p->beat_time = jiffies;
+	p->silent = false;
+	p->retry = false;
+	p->attached = true;
+	WRITE_ONCE(p->drv->wants_doorbell, 1);
+	virt_mb();
+	if (!p->poll_ms) {
+		p->poll_ms = UNPU_PROTO_POLL_BUSY_MS;
+		queue_delayed_work(p->wq, &p->poll, msecs_to_jiffies(p->poll_ms));
+	}
+}
+
+static int unpu_proto_info(struct unpu_proto *p);
+
+/* Under attach_lock. */
+static int unpu_proto_attach_within(struct unpu_proto *p, u32 ready_ms)
+{
+	unsigned long deadline = jiffies + msecs_to_jiffies(ready_ms);
+	int err;
+
+	err = unpu_proto_wait_ready(p, deadline);
+	if (err)
+		return err;
+	spin_lock(&p->lock);
+	unpu_proto_ask_attach(p);
+	spin_unlock(&p->lock);
+	deadline = jiffies + msecs_to_jiffies(UNPU_PROTO_ATTACH_MS);
+	if (!unpu_proto_wait_for(p, unpu_proto_answered, deadline, true))
+		return -ETIMEDOUT;
+	err = unpu_proto_info(p);
+	if (err)
+		return err;
+	mutex_lock(&p->event_lock);
+	spin_lock(&p->lock);
+	if (READ_ONCE(p->udev->dead) || !p->open)
+		err = -ENODEV;
+	else
+		unpu_proto_set_attached(p);
+	spin_unlock(&p->lock);
+	mutex_unlock(&p->event_lock);
+	return err;
+}
+
+static int unpu_proto_attach(struct unpu_proto *p, u32 ready_ms)
+{
+	int err;
+
+	mutex_lock(&p->attach_lock);
+	mutex_lock(&p->event_lock);
+	spin_lock(&p->lock);
+	unpu_proto_detach(p);
+	spin_unlock(&p->lock);
+	mutex_unlock(&p->event_lock);
+	err = unpu_proto_attach_within(p, ready_ms);
+	if (err) {
+		spin_lock(&p->lock);
+		p->epoch = READ_ONCE(p->dev->epoch);
+		p->retry = true;
+		p->retry_time = jiffies + msecs_to_jiffies(UNPU_PROTO_RETRY_MS);
+		spin_unlock(&p->lock);
+	}
+	mutex_unlock(&p->attach_lock);
+	return err;
+}
+
+/* Whether the device that we are attached to is still that one. */
+static const char *unpu_proto_lost_why(const struct unpu_proto *p)
+{
+	if (p->broken)
+		return "a ring index ran ahead";
+	if (READ_ONCE(p->dev->magic) != UNPU_PROTO_MAGIC)
+		return "its magic number is gone";
+	if (READ_ONCE(p->dev->epoch) != p->epoch)
+		return "it has begun anew";
+	if (READ_ONCE(p->dev->attached) != p->nonce)
+		return "it has forgotten us";
+	if (READ_ONCE(p->dev->state) != UNPU_PROTO_STATE_READY)
+		return "it is not ready any more";
+	return NULL;
+}
+
+/* A device that has said nothing for long is only spoken of: it may have been stopped for a while. */
+static void unpu_proto_watch_heart(struct unpu_proto *p)
+{
+	u32 beat = READ_ONCE(p->dev->heartbeat);
+
+	if (beat != p->beat) {
+		if (p->silent)
+			drm_info(&p->udev->drm, "the device process is heard again\n");
+		p->beat = beat;
+		p->beat_time = jiffies;
+		p->silent = false;
+		return;
+	}
+	if (p->silent ||
+	    time_before(jiffies, p->beat_time + msecs_to_jiffies(UNPU_PROTO_SILENT_MS)))
+		return;
+	p->silent = true;
+	dev_warn_ratelimited(p->udev->drm.dev, "the device process was not heard for %u s\n",
+			     UNPU_PROTO_SILENT_MS / 1000);
+}
+
+/* One that did not attach in time is asked again when it is another, or after a while. */
+static bool unpu_proto_worth_retry(const struct unpu_proto *p)
+{
+	return p->retry && READ_ONCE(p->dev->state) == UNPU_PROTO_STATE_READY &&
+	       (READ_ONCE(p->dev->epoch) != p->epoch || time_after(jiffies, p->retry_time));
+}
+
+/* True: everything in the device is lost, or it should be attached once more. */
+static bool unpu_proto_watch(struct unpu_proto *p)
+{
+	const char *why;
+	bool lost;
+
+	mutex_lock(&p->event_lock);
+	spin_lock(&p->lock);
+	if (p->attached) {
+		why = unpu_proto_lost_why(p);
+		lost = why;
+		if (why) {
+			dev_warn_ratelimited(p->udev->drm.dev, "the device is lost: %s\n", why);
+			unpu_proto_detach(p);
+		} else {
+			unpu_proto_watch_heart(p);
+		}
+	} else {
+		lost = unpu_proto_worth_retry(p);
+		if (lost)
+			p->retry = false;
+	}
+	spin_unlock(&p->lock);
+	mutex_unlock(&p->event_lock);
+	return lost;
+}
+
+static void unpu_proto_poll(struct work_struct *work)
+{
+	struct unpu_proto *p = container_of(work, struct unpu_proto, poll.work);
+
+	unpu_proto_events(p->udev);
+	if (unpu_proto_watch(p))
+		unpu_device_lost(p->udev);
+	spin_lock(&p->lock);
+	if (p->poll_ms) {
+		if (unpu_proto_waits(p) || p->broken)
+			p->poll_ms = UNPU_PROTO_POLL_FULL_MS;
+		else if (p->due || !p->attached)
+			p->poll_ms = UNPU_PROTO_POLL_BUSY_MS;
+		else
+			p->poll_ms = UNPU_PROTO_POLL_IDLE_MS;
+		queue_delayed_work(p->wq, &p->poll, msecs_to_jiffies(p->poll_ms));
+	}
+	spin_unlock(&p->lock);
+}
+
+/* Ends the poll and all that the device owes, and tells it so without waiting for it. */
+static void unpu_proto_close(struct unpu_proto *p, bool for_good)
+{
+	mutex_lock(&p->attach_lock);
+	spin_lock(&p->lock);
+	p->poll_ms = 0;
+	spin_unlock(&p->lock);
+	cancel_delayed_work_sync(&p->poll);
+	mutex_lock(&p->event_lock);
+	spin_lock(&p->lock);
+	if (p->open) {
+		unpu_proto_detach(p);
+		p->retry = false;
+		unpu_proto_ask_attach(p);
+		p->open = !for_good;
+	}
+	spin_unlock(&p->lock);
+	mutex_unlock(&p->event_lock);
+	mutex_unlock(&p->attach_lock);
+	flush_work(&p->reap);
+}
+
+/* ---- what the device says of itself -------------------------------------------------------- */
+
+#define UNPU_PROTO_MAX_BYTES	(1ULL << 46)	/* of anything: rounding and sums do not overflow */
+#define UNPU_PROTO_MAX_NS	(3600ULL * NSEC_PER_SEC)
+
+static int unpu_proto_clamp(struct unpu_device *udev, const char *name, u32 *value, u32 max)
+{
+	if (!*value) {
+		drm_err(&udev->drm, "the device says that %s is 0\n", name);
+		return -EPROTO;
+	}
+	*value = min(*value, max);
+	return 0;
+}
+
+static int unpu_proto_clamp64(struct unpu_device *udev, const char *name, __u64 *value, u64 max)
+{
+	if (!*value) {
+		drm_err(&udev->drm, "the device says that %s is 0\n", name);
+		return -EPROTO;
+	}
+	*value = min_t(u64, *value, max);
+	return 0;
+}
+
+static int unpu_proto_check_counts(struct unpu_device *udev, struct drm_unpu_dev_info *info)
+{
+	const struct {
+		const char *name;
+		u32 *value;
+		u32 max;
+	} fields[] = {
+		{ "max_rows", &info->max_rows, U32_MAX },
+		{ "max_dispatches", &info->max_dispatches, UNPU_MAX_DISPATCHES },
+		{ "max_bindings", &info->max_bindings, UNPU_MAX_BINDINGS },
+		{ "max_buffers", &info->max_buffers, UNPU_MAX_BUFFERS },
+		{ "max_spec_words", &info->max_spec_words, UNPU_MAX_SPEC_WORDS },
+		{ "max_const_bytes", &info->max_const_bytes, UNPU_MAX_CONST_BYTES },
+		{ "max_programs", &info->max_programs, UNPU_MAX_RUNS },
+		{ "max_repeat", &info->max_repeat, U32_MAX },
+		{ "max_job_dispatches", &info->max_job_dispatches, U32_MAX },
+		{ "max_syncs", &info->max_syncs, UNPU_MAX_SYNCS },
+		{ "max_contexts", &info->max_contexts, UNPU_MAX_CONTEXTS },
+		{ "max_queued_jobs", &info->max_queued_jobs, UNPU_MAX_QUEUED_JOBS },
+		{ "tokens_per_submit", &info->tokens_per_submit, U32_MAX },
+	};
+	u32 i;
+	int err;
+
+	for (i = 0; i < ARRAY_SIZE(fields); i++) {
+		err = unpu_proto_clamp(udev, fields[i].name, fields[i].value, fields[i].max);
+		if (err)
+			return err;
+	}
+	if (info->binding_align > PAGE_SIZE || !is_power_of_2(info->binding_align)) {
+		drm_err(&udev->drm, "the device aligns bindings to %u bytes\n",
+			info->binding_align);
+		return -EPROTO;
+	}
+	return 0;
+}
+
+static int unpu_proto_check_sizes(struct unpu_device *udev, struct drm_unpu_dev_info *info)
+{
+	const struct {
+		const char *name;
+		__u64 *value;
+		u64 max;
+	} fields[] = {
+		{ "heap_window_bytes", &info->heap_window_bytes,
+		  udev->window_bytes - UNPU_PROTO_HEAP },
+		{ "max_bo_bytes", &info->max_bo_bytes, UNPU_PROTO_MAX_BYTES },
+		{ "max_binding_bytes", &info->max_binding_bytes, UNPU_PROTO_MAX_BYTES },
+		{ "max_job_time_ns", &info->max_job_time_ns, UNPU_PROTO_MAX_NS },
+		{ "max_timeout_ns", &info->max_timeout_ns, info->max_job_time_ns },
+		{ "default_timeout_ns", &info->default_timeout_ns, info->max_timeout_ns },
+	};
+	u32 i;
+	int err;
+
+	info->heap_device_bytes = min_t(u64, info->heap_device_bytes, UNPU_PROTO_MAX_BYTES);
+	for (i = 0; i < ARRAY_SIZE(fields); i++) {
+		err = unpu_proto_clamp64(udev, fields[i].name, fields[i].value, fields[i].max);
+		if (err)
+			return err;
+	}
+	/* Each bound was looked up before the one above it was lowered. */
+	info->max_timeout_ns = min(info->max_timeout_ns, info->max_job_time_ns);
+	info->default_timeout_ns = min(info->default_timeout_ns, info->max_timeout_ns);
+	return 0;
+}
+
+/* What is no limit: it goes to clients and into messages. */
+static int unpu_proto_check_rest(struct unpu_device *udev, struct drm_unpu_dev_info *info)
+{
+	u32 i;
+
+	if (info->version_major != 1 || info->num_matrices > DRM_UNPU_MAX_MATRICES) {
+		drm_err(&udev->drm, "the device says interface version %u, %u matrices\n",
+			info->version_major, info->num_matrices);
+		return -EPROTO;
+	}
+	info->features &= ~DRM_UNPU_FEATURE_WAIT_RUNS;
+	info->pad = 0;
+	for (i = info->num_matrices; i < DRM_UNPU_MAX_MATRICES; i++)
+		info->matrices[i] = (struct drm_unpu_matrix){};
+	info->name[sizeof(info->name) - 1] = 0;
+	for (i = 0; i < sizeof(info->name) && info->name[i]; i++)
+		if (info->name[i] < ' ' || info->name[i] == 0x7f)
+			info->name[i] = '?';
+	memset(info->name + i, 0, sizeof(info->name) - i);
+	return 0;
+}
+
+/* Printable, with a NUL at its end and nothing after it. */
+static bool unpu_proto_name_ok(const struct drm_unpu_shader_name *shader)
+{
+	u32 length = strnlen((const char *)shader->name, sizeof(shader->name)), i;
+
+	if (!length || length == sizeof(shader->name))
+		return false;
+	for (i = 0; i < length; i++)
+		if (shader->name[i] <= ' ' || shader->name[i] >= 0x7f)
+			return false;
+	return !memchr_inv(shader->name + length, 0, sizeof(shader->name) - length);
+}
+
+static int unpu_proto_read_shaders(struct unpu_device *udev, u32 num,
+				   struct drm_unpu_shader_name **names)
+{
+	struct drm_unpu_shader_name *read;
+	u32 i;
+
+	if (!num || num > UNPU_PROTO_MAX_SHADERS) {
+		drm_err(&udev->drm, "the device says that it has %u shaders\n", num);
+		return -EPROTO;
+	}
+	read = kcalloc(num, sizeof(*read), GFP_KERNEL);
+	if (!read)
+		return -ENOMEM;
+	unpu_proto_read(udev->window, UNPU_PROTO_SHADERS, read, num * sizeof(*read));
+	for (i = 0; i < num; i++) {
+		if (unpu_proto_name_ok(&read[i]))
+			continue;
+		drm_err(&udev->drm, "the device's shader %u has no proper name\n", i);
+		kfree(read);
+		return -EPROTO;
+	}
+	*names = read;
+	return 0;
+}
+
+/* The first time everything is kept; later it must be the same, for clients have seen it. */
+static int unpu_proto_keep(struct unpu_proto *p, const struct drm_unpu_dev_info *info,
+			   const struct drm_unpu_shader_name *names, u32 num)
+{
+	struct unpu_device *udev = p->udev;
+
+	if (p->same) {
+		if (num == udev->num_shaders && !memcmp(info, &udev->info, sizeof(*info)) &&
+		    !memcmp(names, udev->shaders, num * sizeof(*names)))
+			return 0;
+		dev_err_ratelimited(udev->drm.dev,
+				    "the device came back as another: bind the driver anew\n");
+		return -EPROTO;
+	}
+	udev->shaders = drmm_kzalloc(&udev->drm, num * sizeof(*names), GFP_KERNEL);
+	if (!udev->shaders)
+		return -ENOMEM;
+	memcpy(udev->shaders, names, num * sizeof(*names));
+	udev->num_shaders = num;
+	udev->info = *info;
+	p->same = true;
+	return 0;
+}
+
+static int unpu_proto_info(struct unpu_proto *p)
+{
+	struct unpu_device *udev = p->udev;
+	struct drm_unpu_shader_name *names;
+	struct drm_unpu_dev_info info;
+	u32 num = READ_ONCE(p->dev->num_shaders);
+	int err;
+
+	unpu_proto_read(p->udev->window,
+			UNPU_PROTO_DEVICE + offsetof(struct unpu_proto_device, info), &info,
+			sizeof(info));
+	err = unpu_proto_check_counts(udev, &info);
+	if (!err)
+		err = unpu_proto_check_sizes(udev, &info);
+	if (!err)
+		err = unpu_proto_check_rest(udev, &info);
+	if (!err)
+		err = unpu_proto_read_shaders(udev, num, &names);
+	if (err)
+		return err;
+	err = unpu_proto_keep(p, &info, names, num);
+	kfree(names);
+	return err;
+}
+
+/* ---- asking -------------------------------------------------------------------------------- */
+
+/*
+ * One attempt to send a CREATE. 0: not now. What has ended goes before it, so that an id, or a range
+ * of the window, is never taken by two on the device.
+ */
+static int unpu_proto_try_create(struct unpu_proto *p, u32 kind,
+				 struct unpu_proto_command *command,
+				 struct unpu_proto_request **request)
+{
+	struct unpu_proto_ids *ids = &p->ids[kind];
+	int ret = 0;
+	u32 id;
+
+	spin_lock(&p->lock);
+	if (unpu_proto_gone(p)) {
+		ret = -ENODEV;
+		goto out;
+	}
+	unpu_proto_pump(p);
+	if (unpu_proto_waits(p) || !unpu_proto_room(p)) {
+		unpu_proto_poll_within(p, UNPU_PROTO_POLL_FULL_MS);
+		goto out;
+	}
+	id = unpu_proto_id_get(ids);
+	if (!id) {
+		ret = kind == UNPU_PROTO_KIND_CTX ? -ENOSPC : -ENOMEM;
+		goto out;
+	}
+	*request = unpu_proto_ask(p, kind, false, id, UNPU_PROTO_SPARE, command);
+	if (*request)
+		ret = 1;
+	else
+		unpu_proto_id_put(ids, id);
+out:
+	spin_unlock(&p->lock);
+	return ret;
+}
+
+/* Waits of callers: they may be killed, and do not stand in the way of a suspend. */
+#define UNPU_PROTO_WAIT	(TASK_KILLABLE | TASK_FREEZABLE)
+
+/*
+ * The verdict on a CREATE, or nobody waits for it any more; then its image is the request's, which
+ * is undone when it succeeds.
+ */
+static int unpu_proto_wait_answer(struct unpu_proto *p, struct unpu_proto_request *request,
+				  struct drm_mm_node **image, u64 *value)
+{
+	int err;
+
+	wait_event_state(p->wait, READ_ONCE(request->done) || READ_ONCE(p->udev->dead),
+			 UNPU_PROTO_WAIT);
+	spin_lock(&p->lock);
+	if (request->done) {
+		err = request->status;
+		*value = request->value;
+		request->tag = 0;
+	} else {
+		err = READ_ONCE(p->udev->dead) ? -ENODEV : -EINTR;
+		request->zombie = true;
+		request->image = *image;
+		*image = NULL;
+	}
+	spin_unlock(&p->lock);
+	/* Somebody may have waited for a free request. */
+	wake_up_all(&p->wait);
+	return err;
+}
+
+static int unpu_proto_create_object(struct unpu_device *udev, u32 kind,
+				    struct unpu_proto_command *command, struct drm_mm_node **image,
+				    u32 *hw_id, u64 *value)
+{
+	struct unpu_proto *p = to_unpu_proto(udev);
+	struct unpu_proto_request *request;
+	struct drm_mm_node *none = NULL;
+	int ret = 0;
+	u64 unused;
+	u32 id;
+
+	wait_event_state(p->wait,
+			 (ret = unpu_proto_try_create(p, kind, command, &request)) != 0,
+			 UNPU_PROTO_WAIT);
+	if (ret <= 0)
+		return ret ?: -EINTR;
+	id = command->id;
+	ret = unpu_proto_wait_answer(p, request, image ?: &none, value ?: &unused);
+	if (!ret)
+		*hw_id = id;
+	return ret;
+}
+
+static void unpu_proto_end_object(struct unpu_device *udev, u32 kind, u32 id)
+{
+	struct unpu_proto *p = to_unpu_proto(udev);
+
+	if (!id)
+		return;
+	spin_lock(&p->lock);
+	unpu_proto_id_end(&p->ids[kind], id);
+	if (p->attached)
+		unpu_proto_pump(p);
+	spin_unlock(&p->lock);
+}
+
+static int unpu_proto_bo_create(struct unpu_device *udev, struct unpu_bo *bo)
+{
+	struct unpu_proto_command command = {
+		.bo.flags = bo->flags,
+		.bo.size = bo->base.size,
+	};
+
+	if (bo->flags & DRM_UNPU_BO_MMAP)
+		command.bo.offset = bo->node.start;
+	return unpu_proto_create_object(udev, UNPU_PROTO_KIND_BO, &command, NULL, &bo->hw_id,
+					NULL);
+}
+
+static void unpu_proto_bo_destroy(struct unpu_device *udev, u32 hw_id)
+{
+	unpu_proto_end_object(udev, UNPU_PROTO_KIND_BO, hw_id);
+}
+
+static int unpu_proto_shader_create(struct unpu_device *udev, struct unpu_shader *shader)
+{
+	struct unpu_proto_command command = {
+		.shader.name = shader->name,
+		.shader.spec_words = shader->spec_words,
+	};
+
+	memcpy(command.shader.spec, shader->spec, shader->spec_words * sizeof(shader->spec[0]));
+	return unpu_proto_create_object(udev, UNPU_PROTO_KIND_SHADER, &command, NULL,
+					&shader->hw_id, NULL);
+}
+
+static void unpu_proto_shader_destroy(struct unpu_device *udev, u32 hw_id)
+{
+	unpu_proto_end_object(udev, UNPU_PROTO_KIND_SHADER, hw_id);
+}
+
+/*
+ * The range may have been a buffer's whose end the device has not taken yet, and it empties the
+ * range when it does.
+ */
+static bool unpu_proto_range_clean(struct unpu_proto *p)
+{
+	bool clean;
+
+	spin_lock(&p->lock);
+	if (unpu_proto_gone(p)) {
+		clean = true;
+	} else {
+		unpu_proto_pump(p);
+		unpu_proto_room(p);
+		clean = !p->ids[UNPU_PROTO_KIND_BO].num_ending && !p->bo_destroy_due;
+		if (!clean)
+			unpu_proto_poll_within(p, UNPU_PROTO_POLL_FULL_MS);
+	}
+	spin_unlock(&p->lock);
+	return clean;
+}
+
+static int unpu_proto_write_image(struct unpu_device *udev, const struct drm_mm_node *node,
+				  const struct unpu_program_image *image)
+{
+	struct unpu_proto *p = to_unpu_proto(udev);
+	int idx;
+
+	if (wait_event_state(p->wait, unpu_proto_range_clean(p), UNPU_PROTO_WAIT))
+		return -EINTR;
+	if (!drm_dev_enter(&udev->drm, &idx))
+		return -ENODEV;
+	memcpy(udev->window + node->start, image->data, image->size);
+	drm_dev_exit(idx);
+	return 0;
+}
+
+static int unpu_proto_program_create(struct unpu_device *udev, struct unpu_program *program,
+				     const struct unpu_program_image *image, u32 *error_index)
+{
+	struct drm_mm_node *node = unpu_heap_get(udev, image->size);
+	struct unpu_proto_command command = {
+		.program.size = image->size,
+		.program.num_buffers = image->num_buffers,
+		.program.num_dispatches = image->num_dispatches,
+		.program.num_bindings = image->num_bindings,
+		.program.const_bytes = image->const_bytes,
+		.program.flags = image->flags,
+		.program.stop_buffer = image->stop_buffer,
+		.program.stop_offset = image->stop_offset,
+	};
+	u64 index = ~0ull;
+	int err;
+
+	*error_index = ~0u;
+	if (!node)
+		return -ENOMEM;
+	command.program.offset = node->start;
+	err = unpu_proto_write_image(udev, node, image);
+	if (!err)
+		err = unpu_proto_create_object(udev, UNPU_PROTO_KIND_PROGRAM, &command, &node,
+					       &program->hw_id, &index);
+	if (err && index < image->num_dispatches)
+		*error_index = index;
+	if (node)
+		unpu_heap_put(udev, node);
+	return err;
+}
+
+static void unpu_proto_program_destroy(struct unpu_device *udev, u32 hw_id)
+{
+	unpu_proto_end_object(udev, UNPU_PROTO_KIND_PROGRAM, hw_id);
+}
+
+/* ---- contexts and jobs --------------------------------------------------------------------- */
+
+static int unpu_proto_ctx_create(struct unpu_device *udev, struct unpu_ctx *ctx)
+{
+	struct unpu_proto_command command = {
+		.ctx.priority = ctx->priority,
+		.ctx.timeout_ns = ctx->timeout_ns,
+	};
+	struct unpu_proto *p = to_unpu_proto(udev);
+	int err;
+
+	err = unpu_proto_create_object(udev, UNPU_PROTO_KIND_CTX, &command, NULL, &ctx->hw_id,
+				       NULL);
+	if (err)
+		return err;
+	spin_lock(&p->lock);
+	p->flights[ctx->hw_id].owner = ctx;
+	spin_unlock(&p->lock);
+	return 0;
+}
+
+/* Under lock: jobs that the device has not heard of need not reach it any more. */
+static void unpu_proto_drop_backlog(struct unpu_proto *p, u32 id)
+{
+	struct unpu_proto_command *command;
+	u32 i;
+
+	for (i = p->backlog_sent; i != p->backlog_made; i++) {
+		command = &p->backlog[i % UNPU_PROTO_BACKLOG];
+		if (command->id == id)
+			command->op = 0;
+	}
+}
+
+/*
+ * One attempt to tell the device. 0: no room now, -EALREADY: nothing is there to end, -EINPROGRESS:
+ * it was told before and did not answer.
+ */
+static int unpu_proto_try_end(struct unpu_proto *p, const struct unpu_ctx *ctx,
+			      struct unpu_proto_request **request)
+{
+	struct unpu_proto_ids *ids = &p->ids[UNPU_PROTO_KIND_CTX];
+	struct unpu_proto_command command = {};
+	u32 id = ctx->hw_id, i;
+	int ret = 0;
+
+	spin_lock(&p->lock);
+	if (!id || p->flights[id].owner != ctx) {
+		ret = p->attached ? -EALREADY : -ENODEV;
+		goto out;
+	}
+	if (!test_bit(id, ids->live)) {
+		p->flights[id].owner = NULL;
+		unpu_proto_id_put(ids, id);
+		ret = p->attached ? -EALREADY : -ENODEV;
+		goto out;
+	}
+	for (i = 0; i < UNPU_PROTO_NUM_REQUESTS; i++) {
+		struct unpu_proto_request *other = &p->requests[i];
+
+		if (other->tag && other->destroy && other->id == id && !other->done) {
+			ret = -EINPROGRESS;
+			goto out;
+		}
+	}
+	unpu_proto_drop_backlog(p, id);
+	if (unpu_proto_room(p)) {
+		*request = unpu_proto_ask(p, UNPU_PROTO_KIND_CTX, true, id, 0, &command);
+		ret = !!*request;
+	}
+	if (!ret)
+		unpu_proto_poll_within(p, UNPU_PROTO_POLL_FULL_MS);
+out:
+	spin_unlock(&p->lock);
+	return ret;
+}
+
+static int unpu_proto_ctx_destroy(struct unpu_device *udev, struct unpu_ctx *ctx)
+{
+	struct unpu_proto *p = to_unpu_proto(udev);
+	struct unpu_proto_request *request = NULL;
+	long left = msecs_to_jiffies(UNPU_CANCEL_MS);
+	int ret = 0;
+
+	left = wait_event_timeout(p->wait,
+				  (ret = unpu_proto_try_end(p, ctx, &request)) != 0 ||
+				  READ_ONCE(udev->dead), left);
+	if (ret == -EALREADY)
+		return 0;
+	if (ret < 0)
+		return ret == -EINPROGRESS ? -ETIMEDOUT : ret;
+	if (!ret)
+		return READ_ONCE(udev->dead) ? -ENODEV : -ETIMEDOUT;
+	wait_event_timeout(p->wait, READ_ONCE(request->done) || READ_ONCE(udev->dead), left);
+	spin_lock(&p->lock);
+	if (request->done) {
+		ret = request->status;
+		request->tag = 0;
+	} else {
+		ret = READ_ONCE(udev->dead) ? -ENODEV : -ETIMEDOUT;
+		request->zombie = true;
+	}
+	spin_unlock(&p->lock);
+	wake_up_all(&p->wait);
+	return ret;
+}
+
+static void unpu_proto_fill_job(struct unpu_proto_command *command, const struct unpu_job *job)
+{
+	u32 i;
+
+	command->op = UNPU_PROTO_JOB;
+	command->id = job->ctx->hw_id;
+	command->job.seqno = job->seqno;
+	command->job.num_runs = job->num_runs;
+	for (i = 0; i < job->num_runs; i++) {
+		command->job.runs[i].program_id = job->runs[i].program->hw_id;
+		command->job.runs[i].repeat = job->runs[i].repeat;
+	}
+}
+
+static int unpu_proto_run(struct unpu_device *udev, struct unpu_job *job)
+{
+	struct unpu_proto *p = to_unpu_proto(udev);
+	struct unpu_proto_command command = {};
+	u32 id = job->ctx->hw_id;
+	struct unpu_proto_flight *flight = &p->flights[id];
+	int err = 0;
+
+	unpu_proto_fill_job(&command, job);
+	spin_lock(&p->lock);
+	if (unpu_proto_gone(p) || flight->owner != job->ctx ||
+	    !test_bit(id, p->ids[UNPU_PROTO_KIND_CTX].live)) {
+		err = -ENODEV;
+	} else if (flight->num == UNPU_PROTO_MAX_JOBS) {
+		err = -EBUSY;
+	} else {
+		flight->jobs[flight->num].seqno = job->seqno;
+		flight->jobs[flight->num].start = ktime_get();
+		flight->num++;
+		p->due++;
+		p->backlog[p->backlog_made++ % UNPU_PROTO_BACKLOG] = command;
+		unpu_proto_pump(p);
+		unpu_proto_poll_within(p, UNPU_PROTO_POLL_BUSY_MS);
+	}
+	spin_unlock(&p->lock);
+	return err;
+}
+
+static u32 unpu_proto_progress(struct unpu_device *udev, struct unpu_ctx *ctx)
+{
+	const struct unpu_proto_ctx *words = udev->window + UNPU_PROTO_CTXS;
+	struct unpu_proto *p = to_unpu_proto(udev);
+	u32 progress = 0;
+
+	spin_lock(&p->lock);
+	if (p->attached && ctx->hw_id)
+		progress = READ_ONCE(words[ctx->hw_id].progress);
+	spin_unlock(&p->lock);
+	return progress;
+}
+
+/* ---- life ---------------------------------------------------------------------------------- */
+
+static int unpu_proto_init(struct unpu_device *udev)
+{
+	struct unpu_proto *p = to_unpu_proto(udev);
+	int err;
+
+	spin_lock(&p->lock);
+	p->open = true;
+	spin_unlock(&p->lock);
+	err = unpu_proto_attach(p, UNPU_PROTO_READY_MS);
+	if (err == -ETIMEDOUT)
+		drm_err(&udev->drm, "the device process does not answer\n");
+	if (!err)
+		err = unpu_gem_init(udev, UNPU_PROTO_HEAP);
+	if (err)
+		unpu_proto_close(p, true);
+	return err;
+}
+
+static void unpu_proto_fini(struct unpu_device *udev)
+{
+	unpu_proto_close(to_unpu_proto(udev), true);
+}
+
+static void unpu_proto_suspend(struct unpu_device *udev)
+{
+	unpu_proto_close(to_unpu_proto(udev), false);
+}
+
+static int unpu_proto_reset(struct unpu_device *udev)
+{
+	return unpu_proto_attach(to_unpu_proto(udev), UNPU_PROTO_ATTACH_MS);
+}
+
+const struct unpu_hw_ops unpu_proto_ops = {
+	.name = "virtual NPU",
+	.init = unpu_proto_init,
+	.fini = unpu_proto_fini,
+	.suspend = unpu_proto_suspend,
+	.resume = unpu_proto_reset,
+	.bo_create = unpu_proto_bo_create,
+	.bo_destroy = unpu_proto_bo_destroy,
+	.shader_create = unpu_proto_shader_create,
+	.shader_destroy = unpu_proto_shader_destroy,
+	.program_create = unpu_proto_program_create,
+	.program_destroy = unpu_proto_program_destroy,
+	.ctx_create = unpu_proto_ctx_create,
+	.ctx_destroy = unpu_proto_ctx_destroy,
+	.run = unpu_proto_run,
+	.progress = unpu_proto_progress,
+	.reset = unpu_proto_reset,
+};
+
+static void unpu_proto_free_wq(struct drm_device *drm, void *wq)
+{
+	destroy_workqueue(wq);
+}
+
+static void unpu_proto_free_backlog(struct drm_device *drm, void *backlog)
+{
+	kvfree(backlog);
+}
+
+static int unpu_proto_alloc(struct unpu_proto *p, struct unpu_device *udev)
+{
+	u32 i;
+	int err;
+
+	/* Jobs end by it when interrupts are lost: it must get on when memory is short. */
+	p->wq = alloc_workqueue("unpu-proto", WQ_MEM_RECLAIM, 0);
+	if (!p->wq)
+		return -ENOMEM;
+	err = drmm_add_action_or_reset(&udev->drm, unpu_proto_free_wq, p->wq);
+	if (err)
+		return err;
+	p->backlog = kvcalloc(UNPU_PROTO_BACKLOG, sizeof(*p->backlog), GFP_KERNEL);
+	if (!p->backlog)
+		return -ENOMEM;
+	err = drmm_add_action_or_reset(&udev->drm, unpu_proto_free_backlog, p->backlog);
+	for (i = 0; i < UNPU_PROTO_NUM_KINDS && !err; i++)
+		err = unpu_proto_ids_init(udev, &p->ids[i], unpu_proto_kinds[i].size);
+	return err;
+}
+
+int unpu_proto_create(struct unpu_device *udev, struct unpu_transport *transport)
+{
+	struct unpu_proto *p = drmm_kzalloc(&udev->drm, sizeof(*p), GFP_KERNEL);
+	int err;
+
+	if (!p)
+		return -ENOMEM;
+	err = unpu_proto_alloc(p, udev);
+	if (err)
+		return err;
+	p->udev = udev;
+	p->transport = transport;
+	p->dev = udev->window + UNPU_PROTO_DEVICE;
+	p->drv = udev->window + UNPU_PROTO_DRIVER;
+	init_waitqueue_head(&p->wait);
+	mutex_init(&p->attach_lock);
+	mutex_init(&p->event_lock);
+	spin_lock_init(&p->lock);
+	INIT_DELAYED_WORK(&p->poll, unpu_proto_poll);
+	INIT_WORK(&p->reap, unpu_proto_reap);
+	udev->hw_priv = p;
+	return 0;
+}
