@@ -58,7 +58,6 @@ struct unpu_device;
 struct unpu_job;
 struct unpu_program;
 struct unpu_program_image;
-struct unpu_program_image;
 struct unpu_shader;
 
 /* Limits that are the driver's own; those in DEV_INFO are the smaller of both sides'. */
