@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * SUBMIT: what it names is copied, checked and referenced, all memory it will need is allocated,
+ * and only then comes the push, after which nothing can fail.
+ */
+#include <linux/dma-fence-chain.h>
+#include <linux/uaccess.h>
+
+#include <drm/drm_drv.h>
+#include <drm/drm_syncobj.h>
+
+#include "unpu_drv.h"
+
+#define NO_RUN	(~0u)
+
+/* What the job's end will signal. */
+struct signal {
+	struct drm_syncobj *syncobj;
+	struct dma_fence_chain *chain;	/* NULL: binary */
+	u64 point;
+};
+
+struct submission {
+	struct drm_file *file;
+	struct unpu_device *udev;
+	struct unpu_job *job;
+	const struct drm_unpu_submit *args;
+	struct drm_unpu_sync syncs[UNPU_MAX_SYNCS];
+	struct signal signals[UNPU_MAX_SYNCS];
+	u32 num_signals;
+	u32 error_index;
+};
+
+static int submission_add_run(struct submission *sub, u32 i, u64 *total)
+{
+	struct unpu_job *job = sub->job;
+	struct unpu_program *program;
+	struct drm_unpu_run run;
+	int err;
+
+	err = unpu_copy_element(&run, sizeof(run), &sub->args->runs, i);
+	if (err)
+		return err;
+	program = unpu_program_find(sub->file->driver_priv, run.program_id);
+	if (!program)
+		return -ENOENT;
+	job->runs[job->num_runs].program = program;
+	job->runs[job->num_runs++].repeat = run.repeat;
+	job->repeats += run.repeat;
+	if (program->epoch != job->ctx->epoch)
+		return -ESTALE;
+	return unpu_check_run(&run, program->num_dispatches, total, &sub->udev->info);
+}
+
+static int submission_add_runs(struct submission *sub)
+{
+	u64 total = 0;
+	u32 i;
+	int err;
+
+	for (i = 0; i < sub->args->runs.count; i++) {
+		err = submission_add_run(sub, i, &total);
+		if (err) {
+			sub->error_index = i;
+			return err;
+		}
+	}
+	return 0;
+}
+
+static int submission_copy_syncs(struct submission *sub)
+{
+	u32 count = sub->args->syncs.count;
+	u32 i;
+	int err;
+
+	for (i = 0; i < count; i++) {
+		err = unpu_copy_element(&sub->syncs[i], sizeof(sub->syncs[i]), &sub->args->syncs,
+					i);
+		if (err)
+			return err;
+	}
+	return unpu_check_syncs(sub->syncs, count);
+}
+
+/* drm_sched_job_add_syncobj_dependency() would cut the point to 32 bits. */
+static int submission_add_wait(struct submission *sub, const struct drm_unpu_sync *sync)
+{
+	struct dma_fence *fence;
+	int err;
+
+	err = drm_syncobj_find_fence(sub->file, sync->handle, sync->point, 0, &fence);
+	if (err)
+		return err;
+	/* Takes the reference over, on error too. */
+	return drm_sched_job_add_dependency(&sub->job->base, fence);
+}
+
+/* 0: the syncobj is no timeline so far. */
+static u64 last_point(struct drm_syncobj *syncobj)
+{
+	struct dma_fence *fence = drm_syncobj_fence_get(syncobj);
+	u64 point = fence && dma_fence_is_chain(fence) ? fence->seqno : 0;
+
+	dma_fence_put(fence);
+	return point;
+}
+
+/* Points of one timeline rise within one call, too, whatever handle names it. */
+static bool signal_in_order(const struct submission *sub, const struct signal *signal)
+{
+	u32 i;
+
+	for (i = 0; i < sub->num_signals; i++)
+		if (sub->signals[i].syncobj == signal->syncobj &&
+		    signal->point && signal->point <= sub->signals[i].point)
+			return false;
+	/*
+	 * Two callers who signal one point at once both come past this: the core then moves the
+	 * later one up, as it does for TIMELINE_SIGNAL.
+	 */
+	return !signal->point || signal->point > last_point(signal->syncobj);
+}
+
+static int submission_add_signal(struct submission *sub, const struct drm_unpu_sync *sync)
+{
+	struct signal *signal = &sub->signals[sub->num_signals];
+
+	signal->syncobj = drm_syncobj_find(sub->file, sync->handle);
+	if (!signal->syncobj)
+		return -ENOENT;
+	signal->point = sync->point;
+	if (!signal_in_order(sub, signal)) {
+		drm_syncobj_put(signal->syncobj);
+		return -EINVAL;
+	}
+	sub->num_signals++;
+	if (!signal->point)
+		return 0;
+	signal->chain = dma_fence_chain_alloc();
+	return signal->chain ? 0 : -ENOMEM;
+}
+
+static int submission_add_syncs(struct submission *sub)
+{
+	u32 i;
+	int err;
+
+	err = submission_copy_syncs(sub);
+	for (i = 0; i < sub->args->syncs.count && !err; i++) {
+		if (sub->syncs[i].flags == DRM_UNPU_SYNC_WAIT)
+			err = submission_add_wait(sub, &sub->syncs[i]);
+		else
+			err = submission_add_signal(sub, &sub->syncs[i]);
+	}
+	return err;
+}
+
+/* Cannot fail: the chains are there. */
+static void submission_signal(struct submission *sub, struct dma_fence *out)
+{
+	struct signal *signal;
+	u32 i;
+
+	for (i = 0; i < sub->num_signals; i++) {
+		signal = &sub->signals[i];
+		if (signal->chain)
+			drm_syncobj_add_point(signal->syncobj, signal->chain, out, signal->point);
+		else
+			drm_syncobj_replace_fence(signal->syncobj, out);
+		signal->chain = NULL;
+	}
+}
+
+static void submission_finish(struct submission *sub)
+{
+	u32 i;
+
+	for (i = 0; i < sub->num_signals; i++) {
+		dma_fence_chain_free(sub->signals[i].chain);
+		drm_syncobj_put(sub->signals[i].syncobj);
+	}
+	if (sub->job)
+		unpu_job_free(sub->job);
+}
+
+static int submission_push(struct submission *sub, u64 *seqno)
+{
+	struct dma_fence *out;
+	int err;
+
+	err = unpu_job_push(sub->job, &out, seqno);
+	if (err)
+		return err;
+	sub->job = NULL;
+	submission_signal(sub, out);
+	dma_fence_put(out);
+	return 0;
+}
+
+/* Here only so that a lost context is -EIO before its programs are -ESTALE; the push decides. */
+static bool ctx_takes_jobs(struct unpu_ctx *ctx)
+{
+	bool takes;
+
+	spin_lock(&ctx->lock);
+	takes = ctx->state == DRM_UNPU_CTX_OK;
+	spin_unlock(&ctx->lock);
+	return takes;
+}
+
+static int submission_run(struct submission *sub, struct unpu_ctx *ctx, u64 *seqno)
+{
+	struct unpu_job *job;
+	int err;
+
+	if (!ctx_takes_jobs(ctx))
+		return -EIO;
+	job = unpu_job_create(ctx, sub->file);
+	if (IS_ERR(job))
+		return PTR_ERR(job);
+	sub->job = job;
+	err = submission_add_runs(sub);
+	if (!err)
+		err = submission_add_syncs(sub);
+	return err ? err : submission_push(sub, seqno);
+}
+
+int unpu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *file)
+{
+	struct unpu_device *udev = to_unpu_device(drm);
+	struct drm_unpu_submit *args = data;
+	struct submission sub = {
+		.file = file, .udev = udev, .args = args, .error_index = NO_RUN,
+	};
+	struct unpu_ctx *ctx;
+	u64 seqno = 0;
+	int idx, err;
+
+	args->error_index = NO_RUN;
+	err = unpu_check_submit(args, &udev->info);
+	if (err)
+		return err;
+	ctx = unpu_ctx_find(file->driver_priv, args->ctx_id);
+	if (!ctx)
+		return -ENOENT;
+	err = -ENODEV;
+	if (drm_dev_enter(drm, &idx)) {
+		err = submission_run(&sub, ctx, &seqno);
+		submission_finish(&sub);
+		drm_dev_exit(idx);
+	}
+	if (!err)
+		args->seqno = seqno;
+	args->error_index = sub.error_index;
+	unpu_ctx_put(ctx);
+	return err;
+}
