@@ -6,12 +6,13 @@ MAKEFLAGS += -rR --no-print-directory
 .SECONDARY:
 .DEFAULT_GOAL := all
 
-# ---- what to build with: CROSS, CC, SAN, CHAT, VULKAN, O, WERROR, V ----
+# ---- what to build with: CROSS, CC, SAN, CHAT, VULKAN, ACCEL, O, WERROR, V ----
 
 CROSS ?=
 SAN ?=
 CHAT ?=
 VULKAN ?=
+ACCEL ?= 1
 ifneq ($(filter default undefined,$(origin CC)),)
 CC := $(CROSS)gcc
 endif
@@ -96,7 +97,7 @@ edit_libs := $(if $(filter 0,$(CHAT)),,$(foreach name,edit bsd tinfo,$(call arch
 
 glslang := $(shell command -v glslangValidator)
 stamp := $(CC) $(BASE_CFLAGS) $(CFLAGS) $(BASE_CPPFLAGS) $(CPPFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) \
-	CHAT=$(CHAT) $(edit_libs) VULKAN=$(VULKAN) $(glslang)
+	CHAT=$(CHAT) $(edit_libs) VULKAN=$(VULKAN) ACCEL=$(ACCEL) $(glslang)
 $(shell mkdir -p $(O); echo '$(stamp)' | cmp -s - $(O)/.flags || echo '$(stamp)' >$(O)/.flags)
 
 include $(O)/config.mk
@@ -151,7 +152,8 @@ endif
 
 ISAS := AVX2 AVX512VNNI NEON NEON_DOTPROD
 BASE_CPPFLAGS += $(foreach isa,$(ISAS),-DUNPU_HAVE_$(isa)=$(or $(HAVE_$(isa)),0)) \
-	-DUNPU_CHAT=$(if $(LIB_EDIT),1,0) -DUNPU_VULKAN=$(or $(HAVE_VULKAN),0)
+	-DUNPU_CHAT=$(if $(LIB_EDIT),1,0) -DUNPU_VULKAN=$(or $(HAVE_VULKAN),0) \
+	-DUNPU_ACCEL=$(if $(filter 0,$(ACCEL)),0,1)
 # Vulkan's headers are the same on every machine: cross builds take this one's.
 BASE_CPPFLAGS += $(if $(and $(CROSS),$(HAVE_VULKAN)),-idirafter /usr/include)
 
@@ -166,6 +168,7 @@ lib_src += $(wildcard runtime/device/cpu/arm/*.c)
 endif
 spirv := $(if $(HAVE_VULKAN),$(O)/shaders/spirv.c)
 lib_src += $(if $(HAVE_VULKAN),$(wildcard runtime/device/vulkan/*.c))
+lib_src += $(if $(filter 0,$(ACCEL)),,$(wildcard runtime/device/accel/*.c))
 lower = $(shell echo $(1) | tr A-Z a-z)
 lib_src := $(filter-out \
 	$(if $(filter 1,$(HAVE_AVX2)),,%_avx2.c) \
@@ -257,13 +260,6 @@ $(O)/shaders/spirv.c: tools/spirv $(O)/tools/spirv-pack $(glsl_src) $(O)/config.
 # Words alone; what a debugger would be told is the build folder's name.
 $(O)/shaders/spirv.o: $(O)/shaders/spirv.c
 	$(call say,CC,$@)$(CC) $(BASE_CPPFLAGS) $(CPPFLAGS) $(BASE_CFLAGS) $(CFLAGS) -g0 -c -o $@ $<
-
-# What tests/lib/errno_rows.c has a function for each row of.
-$(O)/tests/lib/errno_table.h: tests/lib/errno_table.sh uapi/unpu_accel.h
-	@mkdir -p $(@D)
-	$(call say,GEN,$@)$< uapi/unpu_accel.h >$@
-$(O)/tests/lib/errno_rows.o: $(O)/tests/lib/errno_table.h
-$(O)/tests/lib/errno_rows.o: ISA_FLAGS = -I$(O)/tests/lib
 
 # What tests/lib/errno_rows.c has a function for each row of.
 $(O)/tests/lib/errno_table.h: tests/lib/errno_table.sh uapi/unpu_accel.h
@@ -486,6 +482,6 @@ help:
 	@echo
 	@echo 'V=1 shows the commands; O=dir builds elsewhere; WERROR=1 makes warnings errors;'
 	@echo 'SAN=address,undefined or SAN=thread; CC=clang; CROSS=aarch64-linux-gnu-; CHAT=0: no'
-	@echo 'unpu chat, no libedit; VULKAN=0: no GPU, no glslang'
+	@echo 'unpu chat, no libedit; VULKAN=0: no GPU, no glslang; ACCEL=0: no accel:N'
 
 FORCE:

@@ -85,12 +85,12 @@ int unpu_device_choose(const char *shape, uint32_t threads, unpu_log_fn *fn, voi
 	};
 
 	strcpy(id, "cpu");
-	if (!UNPU_VULKAN)
+	if (!UNPU_VULKAN && !UNPU_ACCEL)
 		return 0;
 	if (!shape)
 		return unpu_choose_remembered(&params.log, NULL, id) ? 1 : 0;
 	if (read_shape(shape, &is))
 		return unpu_fail(&params.log, -EINVAL, "\"%s\" is not the shape of a model", shape);
-	unpu_choose(&params, id);
+	unpu_choose_ahead(&params, id);
 	return 0;
 }

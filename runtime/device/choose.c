@@ -2,8 +2,14 @@
 #include "runtime/device/choose.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#if UNPU_ACCEL
+#include "runtime/device/accel/accel.h"
+#endif
 
 const struct unpu_device_shape unpu_choose_typical = {
 	.layers = 30, .hidden = 576, .ffn = 1536, .heads = 9, .kv_heads = 3, .head_dim = 64,
@@ -12,6 +18,55 @@ const struct unpu_device_shape unpu_choose_typical = {
 
 #define ANY	"any"	/* instead of a shape: the cpu, whatever it is */
 
+/* ---- nodes of the kernel driver ------------------------------------------------------------ */
+
+#if UNPU_ACCEL
+
+static void list_accel(struct unpu_candidates *list)
+{
+	struct unpu_accel_info infos[UNPU_ACCEL_MAX_NODES];
+	uint32_t i, count = unpu_accel_list(infos);
+
+	for (i = 0; i < count && list->count < UNPU_MAX_CANDIDATES; i++) {
+		struct unpu_candidate *c = &list->of[list->count++];
+
+		*c = (struct unpu_candidate){ .accel = true, .index = i };
+		snprintf(c->id, sizeof(c->id), "accel:%hhu", (uint8_t)i);
+		c->is.heap_bytes = infos[i].heap_bytes;
+		memcpy(c->is.key, infos[i].key, sizeof(c->is.key));
+		memcpy(c->is.name, infos[i].name, sizeof(c->is.name));
+		memcpy(c->is.driver, infos[i].driver, sizeof(c->is.driver));
+		memcpy(c->is.why, infos[i].why, sizeof(c->is.why));
+	}
+}
+
+static int test_accel(const struct unpu_candidate *c, uint32_t threads,
+		      const struct unpu_device_shape *shape, struct unpu_verdict *verdict)
+{
+	return unpu_accel_test(c->index, threads, shape, verdict);
+}
+
+#else
+
+static void list_accel(struct unpu_candidates *list)
+{
+	(void)list;
+}
+
+static int test_accel(const struct unpu_candidate *c, uint32_t threads,
+		      const struct unpu_device_shape *shape, struct unpu_verdict *verdict)
+{
+	(void)c;
+	(void)threads;
+	(void)shape;
+	(void)verdict;
+	return -ENODEV;
+}
+
+#endif
+
+/* ---- one of them --------------------------------------------------------------------------- */
+
 /* Weights, and a tenth for KV cache and work. */
 static bool too_large(const struct unpu_probe_device *device,
 		      const struct unpu_device_shape *shape)
@@ -19,50 +74,110 @@ static bool too_large(const struct unpu_probe_device *device,
 	return shape->bytes + shape->bytes / 10 > device->heap_bytes;
 }
 
-void unpu_choose_judge(const struct unpu_log *log, uint32_t index,
-		       const struct unpu_probe_device *device, uint32_t threads,
-		       const struct unpu_device_shape *shape, struct unpu_verdict *verdict)
+static int try_out(const struct unpu_log *log, const struct unpu_candidate *c, uint32_t threads,
+		   const struct unpu_device_shape *shape, const char *words,
+		   struct unpu_verdict *verdict)
 {
-	char id[16], words[UNPU_VERDICT_SHAPE];
 	const struct unpu_probe probe = { 0 };
+	int err;
+
+	unpu_log(log, UNPU_LOG_INFO, "trying out %s, %s, which happens once", c->id, c->is.name);
+	err = c->accel ? test_accel(c, threads, shape, verdict) :
+			 unpu_probe_test(&probe, c->index, threads, shape, verdict);
+	if (!err)
+		unpu_verdict_put(log, c->id, c->is.key, words, verdict);
+	return err;
+}
+
+int unpu_choose_judge(const struct unpu_log *log, const struct unpu_candidate *c, uint32_t threads,
+		      const struct unpu_device_shape *shape, struct unpu_verdict *verdict)
+{
+	char words[UNPU_VERDICT_SHAPE];
+	const struct unpu_probe_device *device = &c->is;
 
 	*verdict = (struct unpu_verdict){ 0 };
-	snprintf(id, sizeof(id), "vulkan:%hhu", (uint8_t)index);
 	unpu_verdict_shape(shape, words);
-	if (device->why[0]) {
+	if (device->why[0])
 		snprintf(verdict->why, sizeof(verdict->why), "%s", device->why);
-	} else if (unpu_marker_look(id) == -EBUSY) {
+	else if (!c->accel && unpu_marker_look(c->id) == -EBUSY)
 		snprintf(verdict->why, sizeof(verdict->why), "did not come back from its first "
 			 "use; `unpu devices --retry` tests it again");
-	} else if (device->type == UNPU_PROBE_TYPE_CPU) {
+	else if (!c->accel && device->type == UNPU_PROBE_TYPE_CPU)
 		snprintf(verdict->why, sizeof(verdict->why),
 			 "Vulkan on a CPU, which auto never takes");
-	} else if (too_large(device, shape)) {
+	else if (too_large(device, shape))
 		snprintf(verdict->why, sizeof(verdict->why), "the model's %llu MiB do not fit "
 			 "its %llu MiB", (unsigned long long)(shape->bytes >> 20),
 			 (unsigned long long)(device->heap_bytes >> 20));
-	} else if (unpu_verdict_get(log, id, device->key, words, verdict)) {
-		unpu_log(log, UNPU_LOG_INFO, "trying out %s, %s, which happens once", id,
-			 device->name);
-		if (!unpu_probe_test(&probe, index, threads, shape, verdict))
-			unpu_verdict_put(log, id, device->key, words, verdict);
+	else if (unpu_verdict_get(log, c->id, device->key, words, verdict))
+		return try_out(log, c, threads, shape, words, verdict);
+	return 0;
+}
+
+/* ---- all of them --------------------------------------------------------------------------- */
+
+static int list_gpus(struct unpu_candidates *list, char *why)
+{
+	const struct unpu_probe probe = { 0 };
+	struct unpu_probe_list gpus;
+	int err = unpu_probe_list(&probe, &gpus, why);
+	uint32_t i;
+
+	for (i = 0; i < gpus.count; i++) {
+		struct unpu_candidate *c = &list->of[list->count++];
+
+		*c = (struct unpu_candidate){ .index = i, .is = gpus.devices[i] };
+		snprintf(c->id, sizeof(c->id), "vulkan:%hhu", (uint8_t)i);
 	}
+	return err;
+}
+
+int unpu_choose_list(struct unpu_candidates *list, char *why)
+{
+	int err = 0;
+
+	list->count = 0;
+	if (UNPU_VULKAN)
+		err = list_gpus(list, why);
+	list_accel(list);
+	return err;
+}
+
+/* What there is: it changes with the machine's drivers, and with the nodes and who may use them. */
+static void fingerprint(const struct unpu_candidates *nodes, char text[17])
+{
+	uint64_t hash;
+	uint32_t i, j;
+
+	unpu_probe_fingerprint(text);
+	hash = strtoull(text, NULL, 16);
+	for (i = 0; i < nodes->count; i++)
+		for (j = 0; j < sizeof(nodes->of[i].is.key); j++)	/* FNV-1a */
+			hash = (hash ^ (uint8_t)nodes->of[i].is.key[j]) * 0x100000001b3ull;
+	snprintf(text, 17, "%016llx", (unsigned long long)hash);
+}
+
+static bool gpus_are_worthwhile(void)
+{
+	return UNPU_VULKAN && unpu_probe_worthwhile();
 }
 
 int unpu_choose_remembered(const struct unpu_log *log, const struct unpu_device_shape *shape,
 			   char id[16])
 {
-	char fingerprint[17], words[UNPU_VERDICT_SHAPE];
+	char text[17], words[UNPU_VERDICT_SHAPE];
+	struct unpu_candidates nodes = { 0 };
 
 	strcpy(id, "cpu");
-	if (!unpu_probe_worthwhile())
+	list_accel(&nodes);
+	if (!nodes.count && !gpus_are_worthwhile())
 		return 0;
-	unpu_probe_fingerprint(fingerprint);
-	if (!unpu_verdict_auto_get(log, fingerprint, ANY, id))
+	fingerprint(&nodes, text);
+	if (!unpu_verdict_auto_get(log, text, ANY, id))
 		return 0;
 	if (shape) {
 		unpu_verdict_shape(shape, words);
-		if (!unpu_verdict_auto_get(log, fingerprint, words, id))
+		if (!unpu_verdict_auto_get(log, text, words, id))
 			return 0;
 	}
 	/* A trial at every start would cost more than a GPU gains. */
@@ -72,56 +187,108 @@ int unpu_choose_remembered(const struct unpu_log *log, const struct unpu_device_
 	return 0;
 }
 
-/* The fastest of those that are used; "cpu" if none is. */
-static void compare(const struct unpu_device_params *params, const struct unpu_probe_list *list,
-		    char id[16])
+/* The fastest of those that are used; "cpu" if none is. -errno: not all could be tried. */
+static int compare(const struct unpu_device_params *params, const struct unpu_candidates *list,
+		   char id[16])
 {
 	struct unpu_verdict verdict;
 	uint64_t best = UINT64_MAX;
 	uint32_t i;
+	int ret = 0;
 
 	for (i = 0; i < list->count; i++) {
-		unpu_choose_judge(&params->log, i, &list->devices[i], params->threads,
-				  params->shape, &verdict);
+		int err = unpu_choose_judge(&params->log, &list->of[i], params->threads,
+					    params->shape, &verdict);
+
+		ret = ret ? ret : err;
 		if (verdict.use && verdict.device_ns < best) {
 			best = verdict.device_ns;
-			snprintf(id, 16, "vulkan:%hhu", (uint8_t)i);
+			memcpy(id, list->of[i].id, 16);
 		} else if (!verdict.use) {
-			unpu_log(&params->log, UNPU_LOG_INFO, "not vulkan:%u: %s", i, verdict.why);
+			unpu_log(&params->log, UNPU_LOG_INFO, "not %s: %s", list->of[i].id,
+				 verdict.why);
 		}
 	}
+	return ret;
 }
 
-static bool has_gpu(const struct unpu_probe_list *list)
+static bool has_any(const struct unpu_candidates *list)
 {
 	uint32_t i;
 
 	for (i = 0; i < list->count; i++)
-		if (!list->devices[i].why[0] && list->devices[i].type != UNPU_PROBE_TYPE_CPU)
+		if (!list->of[i].is.why[0] &&
+		    (list->of[i].accel || list->of[i].is.type != UNPU_PROBE_TYPE_CPU))
 			return true;
 	return false;
 }
 
-void unpu_choose(const struct unpu_device_params *params, char id[16])
+static void choose(const struct unpu_device_params *params, char id[16])
 {
-	char fingerprint[17], words[UNPU_VERDICT_SHAPE] = ANY, why[UNPU_VERDICT_WHY];
-	const struct unpu_probe probe = { 0 };
-	struct unpu_probe_list list;
-	int err;
+	char text[17], words[UNPU_VERDICT_SHAPE] = ANY, why[UNPU_VERDICT_WHY];
+	struct unpu_candidates list = { 0 }, nodes = { 0 };
+	int err = 0;
 
-	strcpy(id, "cpu");
-	if (!params->shape || !unpu_choose_remembered(&params->log, params->shape, id))
-		return;
-	err = unpu_probe_list(&probe, &list, why);
+	if (gpus_are_worthwhile())
+		err = list_gpus(&list, why);
 	if (err)
-		unpu_log(&params->log, UNPU_LOG_INFO, "auto is the cpu: %s", why);
-	/* A program that is not there today may be tomorrow. */
-	if (err && err != -EIO)
-		return;
-	if (has_gpu(&list)) {
-		compare(params, &list, id);
+		unpu_log(&params->log, UNPU_LOG_INFO, "auto is no GPU: %s", why);
+	/* A program that is not there today may be tomorrow; one that crashes does so again. */
+	if (err == -EIO)
+		err = 0;
+	list_accel(&list);
+	list_accel(&nodes);
+	if (has_any(&list)) {
+		err = compare(params, &list, id) ? -EIO : err;
 		unpu_verdict_shape(params->shape, words);
 	}
-	unpu_probe_fingerprint(fingerprint);
-	unpu_verdict_auto_put(&params->log, fingerprint, words, id);
+	fingerprint(&nodes, text);
+	if (!err)
+		unpu_verdict_auto_put(&params->log, text, words, id);
+}
+
+/* ---- what was chosen ahead ----------------------------------------------------------------- */
+
+static struct {
+	pthread_mutex_t lock;
+	char shape[UNPU_VERDICT_SHAPE], id[16];
+} ahead = { PTHREAD_MUTEX_INITIALIZER, "", "" };
+
+static bool chosen_ahead(const struct unpu_device_shape *shape, char id[16])
+{
+	char words[UNPU_VERDICT_SHAPE];
+	bool is;
+
+	unpu_verdict_shape(shape, words);
+	pthread_mutex_lock(&ahead.lock);
+	is = !strcmp(words, ahead.shape);
+	if (is)
+		memcpy(id, ahead.id, sizeof(ahead.id));
+	pthread_mutex_unlock(&ahead.lock);
+	return is;
+}
+
+void unpu_choose_forget(void)
+{
+	pthread_mutex_lock(&ahead.lock);
+	ahead.shape[0] = '\0';
+	pthread_mutex_unlock(&ahead.lock);
+}
+
+void unpu_choose(const struct unpu_device_params *params, char id[16])
+{
+	strcpy(id, "cpu");
+	if (params->shape && !chosen_ahead(params->shape, id) &&
+	    unpu_choose_remembered(&params->log, params->shape, id))
+		choose(params, id);
+}
+
+void unpu_choose_ahead(const struct unpu_device_params *params, char id[16])
+{
+	unpu_choose_forget();
+	unpu_choose(params, id);
+	pthread_mutex_lock(&ahead.lock);
+	unpu_verdict_shape(params->shape, ahead.shape);
+	memcpy(ahead.id, id, sizeof(ahead.id));
+	pthread_mutex_unlock(&ahead.lock);
 }

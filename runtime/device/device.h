@@ -119,5 +119,9 @@ int unpu_cpu_device_open(const struct unpu_device_params *params, struct unpu_de
 /* index: of vulkan:N. In builds without Vulkan (UNPU_VULKAN 0) there is no such function. */
 int unpu_vulkan_device_open(uint32_t index, const struct unpu_device_params *params,
 			    struct unpu_device **dev);
+/* index: of accel:N; likewise (UNPU_ACCEL 0). -ETIMEDOUT, said: it does not answer. Of params it
+ * takes the log. */
+int unpu_accel_device_open(uint32_t index, const struct unpu_device_params *params,
+			   struct unpu_device **dev);
 
 #endif

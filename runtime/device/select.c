@@ -10,14 +10,26 @@
 
 #if UNPU_VULKAN
 #include "runtime/device/vulkan/vulkan.h"
+#define KNOWN_VULKAN	", vulkan:N"
+#else
+#define KNOWN_VULKAN	""
+#endif
 
-#define KNOWN	"auto, cpu, vulkan:N"
+#if UNPU_ACCEL
+#define KNOWN_ACCEL	", accel:N"
+#else
+#define KNOWN_ACCEL	""
+#endif
 
-static int is_vulkan(const char *id, uint32_t *index)
+#define KNOWN	"auto, cpu" KNOWN_VULKAN KNOWN_ACCEL
+
+/* "name:N", N in its shortest form below 100. */
+static int is_of(const char *family, const char *id, uint32_t *index)
 {
-	const char *digits = id + 7;
+	size_t length = strlen(family);
+	const char *digits = id + length;
 
-	if (strncmp(id, "vulkan:", 7) || digits[0] < '0' || digits[0] > '9')
+	if (strncmp(id, family, length) || digits[0] < '0' || digits[0] > '9')
 		return 0;
 	*index = (uint32_t)(digits[0] - '0');
 	if (digits[1] >= '0' && digits[1] <= '9' && digits[0] != '0') {
@@ -26,6 +38,8 @@ static int is_vulkan(const char *id, uint32_t *index)
 	}
 	return !digits[1];
 }
+
+#if UNPU_VULKAN
 
 /* The best tuning that a trial with this shape, or else with the typical one, has found. */
 static const char *known_tuning(const struct unpu_device_params *params, const char *id,
@@ -81,32 +95,7 @@ static int open_vulkan(const char *id, uint32_t index, const struct unpu_device_
 	return err;
 }
 
-/* A device that was the best and does not open is no reason to stop. */
-static int open_auto(const struct unpu_device_params *params, struct unpu_device **dev)
-{
-	uint32_t index;
-	char id[16];
-
-	unpu_choose(params, id);
-	if (is_vulkan(id, &index)) {
-		if (!open_vulkan(id, index, params, dev))
-			return 0;
-		unpu_log(&params->log, UNPU_LOG_WARN, "%s does not open; the cpu takes its place",
-			 id);
-	}
-	return unpu_cpu_device_open(params, dev);
-}
-
 #else
-
-#define KNOWN	"auto, cpu"
-
-static int is_vulkan(const char *id, uint32_t *index)
-{
-	(void)id;
-	(void)index;
-	return 0;
-}
 
 static int open_vulkan(const char *id, uint32_t index, const struct unpu_device_params *params,
 		       struct unpu_device **dev)
@@ -118,30 +107,67 @@ static int open_vulkan(const char *id, uint32_t index, const struct unpu_device_
 	return -ENODEV;
 }
 
-static int open_auto(const struct unpu_device_params *params, struct unpu_device **dev)
+#endif
+
+#if !UNPU_ACCEL
+int unpu_accel_device_open(uint32_t index, const struct unpu_device_params *params,
+			   struct unpu_device **dev)
 {
-	return unpu_cpu_device_open(params, dev);
+	(void)index;
+	(void)params;
+	(void)dev;
+	return -ENODEV;
+}
+#endif
+
+/* 1: this build has no family of that name. */
+static int open_one(const char *id, const struct unpu_device_params *params,
+		    struct unpu_device **dev)
+{
+	uint32_t index;
+
+	if (!strcmp(id, "cpu"))
+		return unpu_cpu_device_open(params, dev);
+	if (UNPU_VULKAN && is_of("vulkan:", id, &index))
+		return open_vulkan(id, index, params, dev);
+	if (UNPU_ACCEL && is_of("accel:", id, &index))
+		return unpu_accel_device_open(index, params, dev);
+	return 1;
 }
 
-#endif
+/* A device that was the best and does not open is no reason to stop. */
+static int open_auto(const struct unpu_device_params *params, struct unpu_device **dev)
+{
+	char id[16] = "cpu";
+
+	if (UNPU_VULKAN || UNPU_ACCEL)
+		unpu_choose(params, id);
+	if (strcmp(id, "cpu")) {
+		if (!open_one(id, params, dev))
+			return 0;
+		unpu_log(&params->log, UNPU_LOG_WARN, "%s does not open; the cpu takes its place",
+			 id);
+	}
+	return unpu_cpu_device_open(params, dev);
+}
 
 /* "name:N" of a family that is known to the interface, but not to this build. */
 static int is_absent_family(const char *id)
 {
-	return (!UNPU_VULKAN && !strncmp(id, "vulkan:", 7)) || !strncmp(id, "accel:", 6);
+	return (!UNPU_VULKAN && !strncmp(id, "vulkan:", 7)) ||
+	       (!UNPU_ACCEL && !strncmp(id, "accel:", 6));
 }
 
 int unpu_device_open(const char *id, const struct unpu_device_params *params,
 		     struct unpu_device **dev)
 {
-	uint32_t index;
+	int ret;
 
 	if (!id || !strcmp(id, "auto"))
 		return open_auto(params, dev);
-	if (!strcmp(id, "cpu"))
-		return unpu_cpu_device_open(params, dev);
-	if (is_vulkan(id, &index))
-		return open_vulkan(id, index, params, dev);
+	ret = open_one(id, params, dev);
+	if (ret != 1)
+		return ret;
 	return unpu_fail(&params->log, -ENODEV, is_absent_family(id) ?
 			 "device \"%s\" is not in this build, which has: " KNOWN :
 			 "no device is called \"%s\"; there are: " KNOWN, id);
@@ -193,30 +219,29 @@ static int tell_cpu(device_fn *fn, void *arg)
 	return fn(arg, &info);
 }
 
-#if UNPU_VULKAN
-
-/* What there is to say of a device that can be used, and why auto takes it or does not. */
-static void describe(struct unpu_device_info *info, const struct unpu_probe_device *device,
-		     const struct unpu_verdict *verdict)
+/* What there is to say of a device that can be used, and why auto takes it or does not. err: it
+ * could not be tried. */
+static void describe(struct unpu_device_info *info, const struct unpu_candidate *c,
+		     const struct unpu_verdict *verdict, int err)
 {
-	snprintf(info->name, sizeof(info->name), "%s", device->name);
-	snprintf(info->driver, sizeof(info->driver), "%s", device->driver);
-	info->usable = !device->why[0] && unpu_marker_look(info->id) != -EBUSY;
+	snprintf(info->name, sizeof(info->name), "%s", c->is.name);
+	snprintf(info->driver, sizeof(info->driver), "%s", c->is.driver);
+	info->usable = !c->is.why[0] && !(c->accel ? err : unpu_marker_look(info->id) == -EBUSY);
 	if (!info->usable)
 		snprintf(info->why, sizeof(info->why), "%s", verdict->why);
 	else if (verdict->use)
 		snprintf(info->verdict, sizeof(info->verdict),
-			 "faster than the cpu: %.2f ms a token, the cpu %.2f; %s",
+			 "faster than the cpu: %.2f ms a token, the cpu %.2f%s%s",
 			 (double)verdict->device_ns / 1e6, (double)verdict->cpu_ns / 1e6,
-			 verdict->tuning);
+			 verdict->tuning[0] ? "; " : "", verdict->tuning);
 	else
 		snprintf(info->verdict, sizeof(info->verdict), "%s", verdict->why);
 	info->preferred = verdict->use;
 }
 
 /* Those that auto would take, or the others. */
-static int tell_vulkan(const struct unpu_probe_list *list, const struct unpu_verdict *verdicts,
-		       bool preferred, device_fn *fn, void *arg)
+static int tell_some(const struct unpu_candidates *list, const struct unpu_verdict *verdicts,
+		     const int *errs, bool preferred, device_fn *fn, void *arg)
 {
 	struct unpu_device_info info;
 	uint32_t i;
@@ -226,8 +251,8 @@ static int tell_vulkan(const struct unpu_probe_list *list, const struct unpu_ver
 		if (verdicts[i].use != preferred)
 			continue;
 		info = (struct unpu_device_info){ 0 };
-		snprintf(info.id, sizeof(info.id), "vulkan:%hhu", (uint8_t)i);
-		describe(&info, &list->devices[i], &verdicts[i]);
+		memcpy(info.id, list->of[i].id, sizeof(info.id));
+		describe(&info, &list->of[i], &verdicts[i], errs[i]);
 		err = fn(arg, &info);
 	}
 	return err;
@@ -236,34 +261,26 @@ static int tell_vulkan(const struct unpu_probe_list *list, const struct unpu_ver
 int unpu_devices(int (*fn)(void *arg, const struct unpu_device_info *info), void *arg)
 {
 	const struct unpu_log log = { NULL, NULL };
-	const struct unpu_probe probe = { 0 };
 	struct unpu_device_info all = { .id = "vulkan" };
-	struct unpu_verdict verdicts[UNPU_PROBE_MAX_DEVICES];
-	struct unpu_probe_list list;
-	int ret, err = unpu_probe_list(&probe, &list, all.why);
+	struct unpu_verdict verdicts[UNPU_MAX_CANDIDATES];
+	int errs[UNPU_MAX_CANDIDATES];
+	struct unpu_candidates list;
+	int ret, err = unpu_choose_list(&list, all.why);
 	uint32_t i;
 
 	for (i = 0; i < list.count; i++)
-		unpu_choose_judge(&log, i, &list.devices[i], 0, &unpu_choose_typical,
-				  &verdicts[i]);
-	ret = tell_vulkan(&list, verdicts, true, fn, arg);
+		errs[i] = unpu_choose_judge(&log, &list.of[i], 0, &unpu_choose_typical,
+					    &verdicts[i]);
+	ret = tell_some(&list, verdicts, errs, true, fn, arg);
 	ret = ret ? ret : tell_cpu(fn, arg);
-	ret = ret ? ret : tell_vulkan(&list, verdicts, false, fn, arg);
+	ret = ret ? ret : tell_some(&list, verdicts, errs, false, fn, arg);
 	return ret || !err ? ret : fn(arg, &all);
 }
-
-#else
-
-int unpu_devices(int (*fn)(void *arg, const struct unpu_device_info *info), void *arg)
-{
-	return tell_cpu(fn, arg);
-}
-
-#endif
 
 void unpu_devices_forget(unpu_log_fn *fn, void *arg)
 {
 	const struct unpu_log log = { fn, arg };
 
+	unpu_choose_forget();
 	unpu_verdict_forget(&log);
 }

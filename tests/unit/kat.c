@@ -87,15 +87,19 @@ static struct unpu_device *open_wrong(int kind, int binding, uint32_t at, float 
 	return dev;
 }
 
-/* Takes only r32 layouts, as a GPU does. */
-static int r32_query(struct unpu_device *dev, struct drm_unpu_dev_query *args)
+/* The one layout it takes; DRM_UNPU_LAYOUT_COUNT: those of r32, as a GPU. */
+static uint32_t only = DRM_UNPU_LAYOUT_COUNT;
+
+static int few_query(struct unpu_device *dev, struct drm_unpu_dev_query *args)
 {
 	struct drm_unpu_dev_info *info = (void *)(uintptr_t)args->pointer;
 	int err = wrong.inner->dev_query(dev, args);
 	uint32_t i, n = 0;
 
 	for (i = 0; !err && i < info->num_matrices; i++)
-		if (unpu_layout_info(info->matrices[i].layout)->panel == 32)
+		if (only == DRM_UNPU_LAYOUT_COUNT ?
+		    unpu_layout_info(info->matrices[i].layout)->panel == 32 :
+		    info->matrices[i].layout == only)
 			info->matrices[n++] = info->matrices[i];
 	info->num_matrices = n;
 	return err;
@@ -107,7 +111,7 @@ static int run(struct unpu_device *dev, const struct unpu_device_shape *shape, c
 	struct unpu_device *cpu = open_cpu("c");
 	int err;
 
-	wrong.ops.dev_query = r32_query;
+	wrong.ops.dev_query = few_query;
 	why[0] = '\0';
 	err = unpu_kat_run(dev, cpu, &params, why, 160);
 	cpu->ops->close(cpu);
@@ -132,6 +136,31 @@ static void test_right(void **state)
 		if (run(open_wrong(-1, 0, 0, 0), &shape, why))
 			fail_msg("type %u, class f32 %u: %s", shape.type, shape.class_f32, why);
 	}
+}
+
+/* Devices that are another machine's cpu take what that is best at. */
+static void test_layouts(void **state)
+{
+	struct unpu_device_shape shape = small;
+	char why[160];
+	uint32_t i;
+
+	(void)state;
+	for (i = 0; i < 2 * DRM_UNPU_LAYOUT_COUNT; i++) {
+		const struct unpu_layout_info *is = unpu_layout_info(i / 2);
+
+		only = i / 2;
+		shape.class_f32 = i % 2;
+		shape.type = is->quantised ? is->bits == 4 ? UNPU_TYPE_Q4_0 : UNPU_TYPE_Q8_0 :
+			     only == DRM_UNPU_LAYOUT_BF16_R16 ? UNPU_TYPE_BF16 :
+			     is->bits == 16 ? UNPU_TYPE_F16 : UNPU_TYPE_F32;
+		if (run(open_wrong(-1, 0, 0, 0), &shape, why) && is->packed)
+			fail_msg("layout %s, class f32 %u: %s", is->name, shape.class_f32, why);
+	}
+	only = DRM_UNPU_LAYOUT_Q8_R8_K16;
+	shape.type = UNPU_TYPE_Q8_0;
+	assert_int_equal(run(open_wrong(UNPU_SHADER_HEAD, 4, 299, 1e-2f), &shape, why), -EBADMSG);
+	only = DRM_UNPU_LAYOUT_COUNT;
 }
 
 static void test_wrong(void **state)
@@ -186,6 +215,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_right),
+		cmocka_unit_test(test_layouts),
 		cmocka_unit_test(test_wrong),
 		cmocka_unit_test(test_trial),
 	};
