@@ -71,7 +71,7 @@ struct unpu_shader;
 #define UNPU_MAX_CONTEXTS	16u	/* of a file */
 #define UNPU_MAX_QUEUED_JOBS	64u	/* of a context */
 #define UNPU_MAX_JOBS_IN_FLIGHT	2u	/* of a context, with the device */
-#define UNPU_MAX_FILE_BOS	8192u	/* of a file */
+#define UNPU_MAX_FILE_BOS	4096u	/* of a file */
 #define UNPU_MAX_FILE_SHADERS	1024u	/* of a file */
 #define UNPU_MAX_FILE_PROGRAMS	1024u	/* of a file */
 
@@ -79,13 +79,13 @@ struct unpu_shader;
 
 /*
  * What stands behind the DRM side: the virtual NPU, the mock, or a vendor's silicon. Process
- * context everywhere but run(). Those that ask the device return -ENODEV once it is dead or lost, and
- * -EINTR where a wait was killed: what was asked for is then undone by the implementation.
+ * context everywhere but run(). Those that ask the device return -ENODEV once it is dead or lost,
+ * and -EINTR where a wait was killed: what was asked for is then undone by the implementation.
  */
 struct unpu_hw_ops {
 	const char *name;
-	/* Fills udev->info (checked, no more than the limits above) and udev->shaders, and makes the
-	 * heap by unpu_gem_init(). After it events may come. */
+	/* Fills udev->info (checked, no more than the limits above) and udev->shaders, and makes
+	 * the heap by unpu_gem_init(). After it events may come. */
 	int (*init)(struct unpu_device *udev);
 	/* The bus device goes, or never came to be: no event after it. Jobs need no answer. */
 	void (*fini)(struct unpu_device *udev);

@@ -100,7 +100,7 @@ int unpu_gem_init(struct unpu_device *udev, u64 start)
 		return -EINVAL;
 	if (!window_is_cached(udev))
 		drm_warn(&udev->drm,
-			 "window of %llu MiB is uncached, as firmware places small ones below 4 GiB: slow; a window of 1 GiB or more is not\n",
+			 "window of %llu MiB lies below 4 GiB, uncached and slow; one of 1 GiB would not\n",
 			 udev->window_bytes >> 20);
 	drm_mm_init(&udev->heap, first, end - first);
 	udev->heap_bytes = end - first;
