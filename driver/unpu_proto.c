@@ -80,6 +80,7 @@ struct unpu_proto_request {
 	bool destroy;
 	bool done;
 	bool zombie;		/* nobody waits: the answer is undone, `image` freed */
+	bool undone;		/* a DESTROY was sent after it already */
 	s32 status;
 	u64 value;
 	struct drm_mm_node *image;
@@ -104,6 +105,9 @@ struct unpu_proto {
 	wait_queue_head_t wait;		/* answers, room in the ring, attaching, loss */
 
 	struct mutex attach_lock;
+	struct drm_unpu_dev_info info;	/* as said at the first time */
+	bool known;			/* that, and udev->shaders */
+
 	struct mutex event_lock;
 	u32 events_taken;
 	u32 beat;
@@ -112,10 +116,10 @@ struct unpu_proto {
 
 	spinlock_t lock;		/* what follows */
 	bool open;			/* between init and fini: the window may be touched */
+	bool suspended;
 	bool attached;
 	bool broken;			/* the device has said what cannot be */
 	bool retry;			/* it did not attach: once more when it may be worth it */
-	bool same;			/* info and shaders are known */
 	unsigned long retry_time;	/* jiffies */
 	u32 nonce, epoch;
 	u32 commands_made;
@@ -448,6 +452,8 @@ static void unpu_proto_request_answer(struct unpu_proto *p, struct unpu_proto_re
 		request->status = 0;
 		p->flights[id].owner = NULL;
 		unpu_proto_id_put(ids, id);
+	} else if (request->undone) {
+		/* The id went with the DESTROY. */
 	} else if (request->status) {
 		unpu_proto_id_put(ids, id);
 	} else {
@@ -620,7 +626,8 @@ static void unpu_proto_detach(struct unpu_proto *p)
 		request->done = true;
 		if (request->kind == UNPU_PROTO_KIND_CTX && request->destroy)
 			p->flights[request->id].owner = NULL;
-		unpu_proto_id_put(&p->ids[request->kind], request->id);
+		if (!request->undone)
+			unpu_proto_id_put(&p->ids[request->kind], request->id);
 		unpu_proto_request_end(p, request);
 	}
 	for (i = 0; i < UNPU_PROTO_NUM_KINDS; i++)
@@ -710,10 +717,15 @@ static void unpu_proto_set_attached(struct unpu_proto *p)
 	p->attached = true;
 	WRITE_ONCE(p->drv->wants_doorbell, 1);
 	virt_mb();
-	if (!p->poll_ms) {
-		p->poll_ms = UNPU_PROTO_POLL_BUSY_MS;
-		queue_delayed_work(p->wq, &p->poll, msecs_to_jiffies(p->poll_ms));
-	}
+}
+
+/* Under lock, whether or not it attached: the poll tries again. */
+static void unpu_proto_start_poll(struct unpu_proto *p)
+{
+	if (p->poll_ms || !p->open || p->suspended)
+		return;
+	p->poll_ms = UNPU_PROTO_POLL_BUSY_MS;
+	queue_delayed_work(p->wq, &p->poll, msecs_to_jiffies(p->poll_ms));
 }
 
 static int unpu_proto_info(struct unpu_proto *p);
@@ -738,18 +750,15 @@ static int unpu_proto_attach_within(struct unpu_proto *p, u32 ready_ms)
 		return err;
 	mutex_lock(&p->event_lock);
 	spin_lock(&p->lock);
-	if (READ_ONCE(p->udev->dead) || !p->open)
-		err = -ENODEV;
-	else
-		unpu_proto_set_attached(p);
+	unpu_proto_set_attached(p);
 	spin_unlock(&p->lock);
 	mutex_unlock(&p->event_lock);
-	return err;
+	return 0;
 }
 
 static int unpu_proto_attach(struct unpu_proto *p, u32 ready_ms)
 {
-	int err;
+	int err = -ENODEV;
 
 	mutex_lock(&p->attach_lock);
 	mutex_lock(&p->event_lock);
@@ -757,14 +766,17 @@ static int unpu_proto_attach(struct unpu_proto *p, u32 ready_ms)
 	unpu_proto_detach(p);
 	spin_unlock(&p->lock);
 	mutex_unlock(&p->event_lock);
-	err = unpu_proto_attach_within(p, ready_ms);
+	/* Both change under attach_lock. */
+	if (p->open && !p->suspended)
+		err = unpu_proto_attach_within(p, ready_ms);
+	spin_lock(&p->lock);
 	if (err) {
-		spin_lock(&p->lock);
 		p->epoch = READ_ONCE(p->dev->epoch);
 		p->retry = true;
 		p->retry_time = jiffies + msecs_to_jiffies(UNPU_PROTO_RETRY_MS);
-		spin_unlock(&p->lock);
 	}
+	unpu_proto_start_poll(p);
+	spin_unlock(&p->lock);
 	mutex_unlock(&p->attach_lock);
 	return err;
 }
@@ -875,6 +887,7 @@ static void unpu_proto_close(struct unpu_proto *p, bool for_good)
 		p->retry = false;
 		unpu_proto_ask_attach(p);
 		p->open = !for_good;
+		p->suspended = true;
 	}
 	spin_unlock(&p->lock);
 	mutex_unlock(&p->event_lock);
@@ -1040,8 +1053,8 @@ static int unpu_proto_keep(struct unpu_proto *p, const struct drm_unpu_dev_info 
 {
 	struct unpu_device *udev = p->udev;
 
-	if (p->same) {
-		if (num == udev->num_shaders && !memcmp(info, &udev->info, sizeof(*info)) &&
+	if (p->known) {
+		if (num == udev->num_shaders && !memcmp(info, &p->info, sizeof(*info)) &&
 		    !memcmp(names, udev->shaders, num * sizeof(*names)))
 			return 0;
 		dev_err_ratelimited(udev->drm.dev,
@@ -1054,7 +1067,8 @@ static int unpu_proto_keep(struct unpu_proto *p, const struct drm_unpu_dev_info 
 	memcpy(udev->shaders, names, num * sizeof(*names));
 	udev->num_shaders = num;
 	udev->info = *info;
-	p->same = true;
+	p->info = *info;
+	p->known = true;
 	return 0;
 }
 
@@ -1126,6 +1140,21 @@ out:
 #define UNPU_PROTO_WAIT	(TASK_KILLABLE | TASK_FREEZABLE)
 
 /*
+ * Nobody waits any more. The caller gives a buffer's range to the next one now, so the device must
+ * hear that it ends before it hears of that: it takes commands in order.
+ */
+static void unpu_proto_request_leave(struct unpu_proto *p, struct unpu_proto_request *request)
+{
+	request->zombie = true;
+	if (request->kind != UNPU_PROTO_KIND_BO)
+		return;
+	request->undone = true;
+	__set_bit(request->id, p->ids[UNPU_PROTO_KIND_BO].live);
+	unpu_proto_id_end(&p->ids[UNPU_PROTO_KIND_BO], request->id);
+	unpu_proto_pump(p);
+}
+
+/*
  * The verdict on a CREATE, or nobody waits for it any more; then its image is the request's, which
  * is undone when it succeeds.
  */
@@ -1143,7 +1172,7 @@ static int unpu_proto_wait_answer(struct unpu_proto *p, struct unpu_proto_reques
 		request->tag = 0;
 	} else {
 		err = READ_ONCE(p->udev->dead) ? -ENODEV : -EINTR;
-		request->zombie = true;
+		unpu_proto_request_leave(p, request);
 		request->image = *image;
 		*image = NULL;
 	}
@@ -1467,9 +1496,9 @@ static int unpu_proto_init(struct unpu_device *udev)
 	struct unpu_proto *p = to_unpu_proto(udev);
 	int err;
 
-	spin_lock(&p->lock);
+	mutex_lock(&p->attach_lock);
 	p->open = true;
-	spin_unlock(&p->lock);
+	mutex_unlock(&p->attach_lock);
 	err = unpu_proto_attach(p, UNPU_PROTO_READY_MS);
 	if (err == -ETIMEDOUT)
 		drm_err(&udev->drm, "the device process does not answer\n");
@@ -1490,6 +1519,16 @@ static void unpu_proto_suspend(struct unpu_device *udev)
 	unpu_proto_close(to_unpu_proto(udev), false);
 }
 
+static int unpu_proto_resume(struct unpu_device *udev)
+{
+	struct unpu_proto *p = to_unpu_proto(udev);
+
+	mutex_lock(&p->attach_lock);
+	p->suspended = false;
+	mutex_unlock(&p->attach_lock);
+	return unpu_proto_attach(p, UNPU_PROTO_ATTACH_MS);
+}
+
 static int unpu_proto_reset(struct unpu_device *udev)
 {
 	return unpu_proto_attach(to_unpu_proto(udev), UNPU_PROTO_ATTACH_MS);
@@ -1500,7 +1539,7 @@ const struct unpu_hw_ops unpu_proto_ops = {
 	.init = unpu_proto_init,
 	.fini = unpu_proto_fini,
 	.suspend = unpu_proto_suspend,
-	.resume = unpu_proto_reset,
+	.resume = unpu_proto_resume,
 	.bo_create = unpu_proto_bo_create,
 	.bo_destroy = unpu_proto_bo_destroy,
 	.shader_create = unpu_proto_shader_create,
