@@ -28,6 +28,7 @@
 
 #include "tools/unpu/files.h"
 #include "tools/lib/sandbox.h"
+#include "uapi/unpu_accel.h"
 
 /* Of the command's outputs the sandbox knows this only. */
 static int folder_granted = -1;
@@ -40,7 +41,8 @@ int output_folder(size_t i)
 static char there[] = "/tmp/unpu-sandbox-XXXXXX";	/* the current folder of all children */
 static char outside[] = "/tmp/unpu-sandbox-XXXXXX";	/* and one that nobody was given */
 
-enum how { FREE, HELD, HELD_BUT_FOLDER, HELD_BUT_OUTPUT, HELD_WITH_GPU, SWITCHED_OFF };
+enum how { FREE, HELD, HELD_BUT_FOLDER, HELD_BUT_OUTPUT, HELD_WITH_GPU,
+	   HELD_WITH_ACCEL, SWITCHED_OFF };
 
 /* 0: the attempt succeeded; else its errno, or 255 for a signal. */
 static int try(int (*attempt)(void), enum how how)
@@ -58,6 +60,8 @@ static int try(int (*attempt)(void), enum how how)
 			sandbox_allow_folder();
 		if (how == HELD_WITH_GPU)
 			sandbox_allow_gpu();
+		if (how == HELD_WITH_ACCEL)
+			sandbox_allow_accel();
 		if (how == SWITCHED_OFF)
 			sandbox_off();
 		if (how != FREE)
@@ -321,6 +325,21 @@ static int ask_device(void)
 	return fd < 0 || (ioctl(fd, _IOWR('d', 0, about), about) && errno != ENOTTY);
 }
 
+/* What is open takes no folder: these are numbers alone. */
+static int ask_accel(void)
+{
+	struct drm_unpu_submit args = { 0 };
+
+	return ioctl(STDIN_FILENO, DRM_IOCTL_UNPU_SUBMIT, &args) && errno != ENOTTY;
+}
+
+static int ask_other_driver(void)
+{
+	char about[256];
+
+	return ioctl(STDIN_FILENO, _IOWR('d', 0x7f, about), about) && errno != ENOTTY;
+}
+
 static int read_parent(void)
 {
 	char path[48];
@@ -440,6 +459,24 @@ static void a_gpu_can_be_given(void **state)
 	assert_true(is_refused(try(read_parent, HELD_WITH_GPU)));
 }
 
+static void accel_nodes_are_asked_what_they_have(void **state)
+{
+	(void)state;
+	need("landlock");
+	need("seccomp");
+	assert_int_equal(try(ask_accel, HELD_WITH_ACCEL), 0);
+	assert_int_equal(try(make_thread, HELD_WITH_ACCEL), 0);
+	assert_true(is_refused(try(ask_accel, HELD)));
+	assert_true(is_refused(try(ask_other_driver, HELD_WITH_ACCEL)));
+	assert_true(is_refused(try(read_etc, HELD_WITH_ACCEL)));
+	assert_true(is_refused(try(write_outside, HELD_WITH_ACCEL)));
+	assert_true(is_refused(try(make_outside, HELD_WITH_ACCEL)));
+	assert_true(is_refused(try(make_here, HELD_WITH_ACCEL)));
+	assert_true(is_refused(try(inet, HELD_WITH_ACCEL)));
+	assert_true(is_refused(try(execute, HELD_WITH_ACCEL)));
+	assert_true(is_refused(try(make_process, HELD_WITH_ACCEL)));
+}
+
 static void it_can_be_switched_off(void **state)
 {
 	(void)state;
@@ -506,6 +543,7 @@ int main(void)
 		cmocka_unit_test(outputs_come_to_their_places),
 		cmocka_unit_test(a_folder_can_be_given),
 		cmocka_unit_test(a_gpu_can_be_given),
+		cmocka_unit_test(accel_nodes_are_asked_what_they_have),
 		cmocka_unit_test(it_can_be_switched_off),
 		cmocka_unit_test(the_status_tells),
 	};

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "tools/lib/sandbox.h"
+#include "uapi/unpu_accel.h"
 
 #if defined(__has_feature)
 #define FEATURE(x)	__has_feature(x)
@@ -34,7 +35,7 @@
 #endif
 
 static struct {
-	bool off, entered, folder, gpu, closed, punching, serving;
+	bool off, entered, folder, gpu, accel, closed, punching, serving;
 	int landlock;		/* version, 0: none */
 	bool seccomp;
 	char text[96];
@@ -236,6 +237,35 @@ static void ll_allow_gpu(int ruleset, const struct ll_ruleset *rules)
 	ll_allow_caches(ruleset, rules);
 }
 
+/* ---- nodes of the kernel driver unpu ---- */
+
+static bool is_unpu(const char *render_node)
+{
+	char link[96], target[256], *name;
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/sys/class/drm/%s/device/driver", render_node);
+	n = readlink(link, target, sizeof(target) - 1);
+	target[n > 0 ? n : 0] = '\0';
+	name = strrchr(target, '/');
+	return name && !strncmp(name + 1, "unpu", 4);
+}
+
+/* Other drivers' render nodes are GPUs', which are not meant. */
+static void ll_allow_accel(int ruleset, const struct ll_ruleset *rules)
+{
+	const uint64_t access = LL_READ_FILE | LL_WRITE_FILE | LL_IOCTL_DEV;
+	char path[64];
+	int i;
+
+	ll_allow_path(ruleset, rules, "/dev/accel", access);
+	for (i = 128; i < 192; i++) {
+		snprintf(path, sizeof(path), "/dev/dri/renderD%d", i);
+		if (is_unpu(path + strlen("/dev/dri/")))
+			ll_allow_path(ruleset, rules, path, access);
+	}
+}
+
 /* 0 where the kernel has none, or has it switched off. */
 static int ll_version(void)
 {
@@ -259,6 +289,8 @@ static int ll_enter(void)
 	ll_allow_needed(ruleset, &rules);
 	if (state.gpu)
 		ll_allow_gpu(ruleset, &rules);
+	if (state.accel)
+		ll_allow_accel(ruleset, &rules);
 	held = !syscall(LL_RESTRICT, ruleset, 0);
 	close(ruleset);
 	return held ? version : 0;
@@ -454,6 +486,17 @@ static const uint32_t ioctls[] = {
 	TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ, TIOCGPGRP, FIONREAD,
 };
 
+/* With those of the kernel driver unpu: its own, and what the DRM core has for it. */
+static const uint32_t accel_ioctls[] = {
+	TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ, TIOCGPGRP, FIONREAD,
+	DRM_IOCTL_UNPU_SUBMIT, DRM_IOCTL_SYNCOBJ_WAIT, DRM_IOCTL_SYNCOBJ_TIMELINE_WAIT,
+	DRM_IOCTL_UNPU_CTX_QUERY, DRM_IOCTL_UNPU_DEV_QUERY, DRM_IOCTL_UNPU_BO_CREATE,
+	DRM_IOCTL_UNPU_BO_MMAP_OFFSET, DRM_IOCTL_UNPU_CTX_CREATE, DRM_IOCTL_UNPU_CTX_DESTROY,
+	DRM_IOCTL_UNPU_SHADER_CREATE, DRM_IOCTL_UNPU_SHADER_DESTROY,
+	DRM_IOCTL_UNPU_PROGRAM_CREATE, DRM_IOCTL_UNPU_PROGRAM_DESTROY, DRM_IOCTL_VERSION,
+	DRM_IOCTL_GEM_CLOSE, DRM_IOCTL_SYNCOBJ_CREATE, DRM_IOCTL_SYNCOBJ_DESTROY,
+};
+
 static const uint32_t fcntls[] = {
 	F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC,
 };
@@ -572,12 +615,14 @@ static void check_arch(struct filter *f)
 #endif
 }
 
-static void allow_opening(struct filter *f, bool any)
+static void allow_opening(struct filter *f)
 {
 	/* O_TMPFILE's own bit; its other one is O_DIRECTORY. */
-	uint32_t bits = O_ACCMODE | O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY);
+	uint32_t bits = O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY);
 
-	if (any)
+	if (!state.accel)
+		bits |= O_ACCMODE;
+	if (state.folder || state.gpu)
 		bits = 0;
 	allow_bits(f, SYS_openat, 2, bits, 0);
 #ifdef SYS_open
@@ -617,7 +662,7 @@ static void make_filter(struct filter *f)
 	if (state.serving)
 		allow_all(f, serving, COUNT(serving));
 	if (!state.closed)
-		allow_opening(f, state.folder || state.gpu);
+		allow_opening(f);
 	/* clone3()'s flags lie in memory; who does not have it calls clone(). */
 #ifdef SYS_clone3
 	answer_if(f, SYS_clone3, ENOSYS);
@@ -625,6 +670,8 @@ static void make_filter(struct filter *f)
 	allow_bits(f, SYS_clone, 0, CLONE_THREAD, CLONE_THREAD);
 	if (state.gpu)
 		allow_without(f, SYS_ioctl, 1, no_ioctls, COUNT(no_ioctls));
+	else if (state.accel)
+		allow_with(f, SYS_ioctl, 1, accel_ioctls, COUNT(accel_ioctls));
 	else
 		allow_with(f, SYS_ioctl, 1, ioctls, COUNT(ioctls));
 	allow_fcntl(f, SYS_fcntl);
@@ -694,6 +741,11 @@ void sandbox_allow_gpu(void)
 	state.gpu = true;
 }
 
+void sandbox_allow_accel(void)
+{
+	state.accel = true;
+}
+
 void sandbox_open_nothing(void)
 {
 	state.closed = true;
@@ -735,7 +787,7 @@ const char *sandbox_status(void)
 	if (landlock)
 		snprintf(state.text, sizeof(state.text), "landlock %d%s%s", landlock,
 			 seccomp ? ", seccomp" : "; no seccomp on this machine",
-			 state.gpu ? ", with a GPU" : "");
+			 state.gpu ? ", with a GPU" : state.accel ? ", with accel nodes" : "");
 	else
 		snprintf(state.text, sizeof(state.text), "%s", seccomp ?
 			 "seccomp; the kernel has no landlock" :

@@ -29,6 +29,12 @@ void sandbox_allow_folder(void);
  */
 void sandbox_allow_gpu(void);
 
+/*
+ * Nodes of the kernel driver unpu are opened, read and written, and asked what its interface has:
+ * the memory and jobs behind them, nothing else of the machine. As above.
+ */
+void sandbox_allow_accel(void);
+
 /* No file is opened any more, not even one to read. */
 void sandbox_open_nothing(void);
 

@@ -111,8 +111,13 @@ static void drop_marker_when_interrupted(const char *id)
 		interrupt_add_file(AT_FDCWD, path);
 }
 
-static void allow_gpu(const char *id)
+/* What the device of this id needs; the cpu needs nothing. */
+static void allow_device(const char *id)
 {
+	if (!strncmp(id, "accel:", 6))
+		sandbox_allow_accel();
+	if (strncmp(id, "vulkan:", 7))
+		return;
 	sandbox_allow_gpu();
 	drop_marker_when_interrupted(id);
 }
@@ -125,7 +130,7 @@ static bool is_cpu(const char *id)
 /*
  * What the load is told, and the sandbox: "auto" is decided here, where programs can be started
  * yet, and the library remembers what came of it; when that is the cpu, the file's parser has
- * nothing that a GPU needs. Once a process: the sandbox of the first model is that of all.
+ * nothing that another needs. Once a process: the sandbox of the first model is that of all.
  */
 static const char *choose_device(const struct settings *settings, const struct model_file *file,
 				 uint32_t flags)
@@ -136,8 +141,7 @@ static const char *choose_device(const struct settings *settings, const struct m
 	if (flags & (UNPU_MODEL_VOCAB_ONLY | UNPU_MODEL_INFO_ONLY) || !settings->device)
 		return settings->device;
 	if (strcmp(settings->device, "auto")) {
-		if (!strncmp(settings->device, "vulkan:", 7))
-			allow_gpu(settings->device);
+		allow_device(settings->device);
 		return settings->device;
 	}
 	if (!id[0] && unpu_device_choose(NULL, settings->threads, log_library, NULL, id) > 0) {
@@ -148,13 +152,13 @@ static const char *choose_device(const struct settings *settings, const struct m
 	}
 	if (is_cpu(id))
 		return id;
-	allow_gpu(id);
+	allow_device(id);
 	return settings->device;
 }
 
 /*
  * All files that the command needs are open when this is called: from the first byte of the model
- * on, it opens none but a GPU's.
+ * on, it opens none but a device's.
  */
 int model_load(const struct settings *settings, const struct model_file *file, uint32_t flags,
 	       struct unpu_model **model)
