@@ -48,6 +48,7 @@ struct unpu_program {
 	uint32_t num_dispatches;
 	struct unpu_job_dispatch *dispatches;
 	_Atomic uint32_t *stop;		/* NULL: the program names none */
+	struct unpu_bo *stop_bo;	/* it lies there; of no meaning without one */
 	void *priv;			/* the engine's */
 	/* the frame's own follows in inproc_priv.h */
 };

@@ -348,7 +348,7 @@ static int draft_set_stop(struct inproc *dev, struct draft *draft)
 {
 	const struct drm_unpu_program_create *args = draft->args;
 	const struct drm_unpu_buffer *buffer;
-	const struct inproc_bo *bo;
+	struct inproc_bo *bo;
 	int err = -EINVAL;
 
 	if (!(args->flags & DRM_UNPU_PROGRAM_STOP))
@@ -363,6 +363,7 @@ static int draft_set_stop(struct inproc *dev, struct draft *draft)
 				 dev->base.id);
 	draft->program->base.stop = (_Atomic uint32_t *)(void *)
 		((uint8_t *)bo->base.ptr + buffer->offset + args->stop_offset);
+	draft->program->base.stop_bo = &bo->base;
 	return 0;
 }
 

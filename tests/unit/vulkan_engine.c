@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -69,6 +70,7 @@ struct rig {
 	struct unpu_engine *e;
 	struct shape shape;
 	struct unpu_bo bo;
+	void *memory;				/* imported; NULL: the engine's own */
 	struct range ranges[NUM_RANGES];
 	enum range_id order[NUM_RANGES];	/* as they lie */
 	int num_ranges;
@@ -341,12 +343,26 @@ static void assert_guards(const struct rig *r)
 	assert_int_equal(broken_guards, 0);
 }
 
+static bool imports;	/* what a rig works on is the test's memory, imported */
+
+static void rig_import(struct rig *r)
+{
+	r->memory = r->bo.ptr = aligned_alloc(4096, (r->bo.size + 4095) / 4096 * 4096);
+	assert_non_null(r->memory);
+	memset(r->memory, 0, r->bo.size);
+	r->bo.imported = r->bo.writable = 1;
+	assert_int_equal(r->e->ops->bo_import(r->e, &r->bo), 0);
+	assert_ptr_equal(r->bo.ptr, r->memory);
+}
+
 static void rig_init(struct rig *r, struct unpu_engine *e, const struct shape *shape)
 {
 	*r = (struct rig){ .e = e, .shape = *shape };
 	r->bo.flags = DRM_UNPU_BO_MMAP;
 	add_ranges(r);
-	if (e->ops->bo_alloc) {
+	if (imports && e->ops->bo_import) {
+		rig_import(r);
+	} else if (e->ops->bo_alloc) {
 		assert_int_equal(e->ops->bo_alloc(e, &r->bo), 0);
 		for (uint64_t i = 0; i < r->bo.size; i++)
 			assert_int_equal(((uint8_t *)r->bo.ptr)[i], 0);
@@ -365,6 +381,7 @@ static void rig_finish(struct rig *r)
 		r->e->ops->bo_free(r->e, &r->bo);
 	else
 		free(r->bo.ptr);
+	free(r->memory);
 	r->e->ops->destroy(r->e);
 }
 
@@ -372,6 +389,7 @@ static void rig_finish(struct rig *r)
 static void rig_abandon(struct rig *r)
 {
 	r->e->ops->bo_free(r->e, &r->bo);
+	free(r->memory);
 	r->e->ops->destroy(r->e);
 }
 
@@ -436,6 +454,7 @@ static int program_init(struct rig *r, struct program *p, uint32_t rows, uint32_
 	p->base.dispatches = p->dispatches;
 	p->base.stop = (_Atomic uint32_t *)((uint8_t *)at(r, STATE) +
 					    offsetof(struct unpu_state_header, stop));
+	p->base.stop_bo = &r->bo;
 	specs_init(&p->specs, &r->shape, rows, chunks);
 	if (what & DO_EMBED)
 		ADD(EMBED, embed, STATE, EMBED, EMBED_D, POSITIONS, X);
@@ -1042,6 +1061,247 @@ static void test_cancelled(void **state)
 	rig_finish(&r);
 }
 
+/* ---- imported memory ------------------------------------------------------------------------- */
+
+static int import_on(void **state)
+{
+	(void)state;
+	imports = true;
+	return 0;
+}
+
+static int import_off(void **state)
+{
+	(void)state;
+	imports = false;
+	return 0;
+}
+
+/* Bit for bit what is computed in the engine's own memory. */
+static void test_import_is_the_same(void **state)
+{
+	struct rig own, theirs;
+
+	(void)state;
+	NEEDS_DEVICE();
+	rig_init(&own, vulkan(NULL), &usual);
+	text(&own, 67, 32, TOKENS);
+	imports = true;
+	rig_init(&theirs, vulkan(NULL), &usual);
+	text(&theirs, 67, 32, TOKENS);
+	for (int id = 0; id < NUM_RANGES; id++)
+		assert_memory_equal(at(&own, id), at(&theirs, id), own.ranges[id].size);
+	rig_finish(&own);
+	rig_finish(&theirs);
+}
+
+/* Of what a program does not bind nothing is copied, in either direction. */
+static void test_import_copies_what_is_bound(void **state)
+{
+	uint8_t *before, *mirror;
+	struct program p;
+	struct rig r;
+
+	(void)state;
+	NEEDS_DEVICE();
+	rig_init(&r, vulkan(NULL), &usual);
+	mirror = ((struct unpu_vk_buffer *)r.bo.priv)->ptr;
+	clear_header(&r);
+	set_rows(&r, 1, 0, 32);
+	memset(mirror, 0xa5, r.bo.size);
+	before = malloc(r.bo.size);
+	memcpy(before, r.memory, r.bo.size);
+	program_make(&r, &p, 32, 2, DO_EMBED);
+	run_all(&r, &p, 1);
+	for (int i = 0; i < r.num_ranges; i++) {
+		const struct range *range = &r.ranges[r.order[i]];
+		bool bound = r.order[i] == STATE || r.order[i] == EMBED || r.order[i] == EMBED_D ||
+			     r.order[i] == POSITIONS || r.order[i] == X;
+
+		if (r.order[i] != X)
+			assert_memory_equal((uint8_t *)r.memory + range->offset,
+					    before + range->offset, range->size);
+		for (uint64_t b = range->offset; !bound && b < range->offset + range->size; b++)
+			assert_int_equal(mirror[b], 0xa5);
+	}
+	assert_memory_not_equal(at(&r, X), before + r.ranges[X].offset, 4 * HIDDEN);
+	program_end(&r, &p);
+	free(before);
+	rig_finish(&r);
+}
+
+/* Memory that cannot be written: nothing tries. */
+static void test_import_read_only(void **state)
+{
+	struct unpu_bo bo = { .size = 8192, .imported = 1 };
+	struct unpu_copy_const bytes = { 8192, 0 };
+	struct unpu_job_dispatch d = {
+		.kind = UNPU_SHADER_COPY, .num_bindings = UNPU_COPY_BINDINGS,
+		.constants = &bytes, .grid = { 1, 1, 1 },
+	};
+	struct unpu_program p = { .num_dispatches = 1, .dispatches = &d };
+	struct unpu_bo to = { .size = 8192, .flags = DRM_UNPU_BO_MMAP };
+	struct unpu_engine *e;
+	uint32_t done;
+
+	(void)state;
+	NEEDS_DEVICE();
+	e = vulkan(NULL);
+	bo.ptr = mmap(NULL, bo.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(bo.ptr, MAP_FAILED);
+	memset(bo.ptr, 0x3c, bo.size);
+	assert_int_equal(mprotect(bo.ptr, bo.size, PROT_READ), 0);
+	d.bindings[UNPU_COPY_SRC] = (struct unpu_job_binding){ &bo, 0, bo.size };
+	d.bindings[UNPU_COPY_DST] = (struct unpu_job_binding){ &to, 0, to.size };
+	assert_int_equal(e->ops->bo_import(e, &bo), 0);
+	assert_int_equal(e->ops->bo_alloc(e, &to), 0);
+	assert_int_equal(e->ops->program_prepare(e, &p), 0);
+	assert_int_equal(e->ops->run(e, &p, 1, NULL, &done), 0);
+	assert_memory_equal(to.ptr, bo.ptr, bo.size);
+	e->ops->program_release(e, &p);
+	e->ops->bo_free(e, &to);
+	munmap(bo.ptr, bo.size);
+	e->ops->bo_free(e, &bo);
+	e->ops->destroy(e);
+}
+
+/* One program writes what the next reads, each in its own copy of the memory. */
+static void test_import_is_coherent(void **state)
+{
+	struct program embed, layers, head;
+	struct rig own, theirs;
+
+	(void)state;
+	NEEDS_DEVICE();
+	rig_init(&own, vulkan(NULL), &usual);
+	clear_header(&own);
+	prompt(&own, 1, 32, 32);
+	imports = true;
+	rig_init(&theirs, vulkan(NULL), &usual);
+	clear_header(&theirs);
+	set_rows(&theirs, 1, 0, 32);
+	program_make(&theirs, &embed, 32, 2, DO_EMBED);
+	program_make(&theirs, &layers, 32, 2, DO_LAYERS);
+	program_make(&theirs, &head, 32, 2, DO_HEAD);
+	run_all(&theirs, &embed, 1);
+	run_all(&theirs, &layers, 1);
+	run_all(&theirs, &head, 1);
+	assert_memory_equal(at(&own, LOGITS), at(&theirs, LOGITS), own.ranges[LOGITS].size);
+	program_end(&theirs, &embed);
+	program_end(&theirs, &layers);
+	program_end(&theirs, &head);
+	rig_finish(&own);
+	rig_finish(&theirs);
+}
+
+/* Who sets a stop word wins over the device, and the device over a word that is as it was. */
+static void test_import_stop_word(void **state)
+{
+	struct unpu_vk_imports *imported;
+	_Atomic uint32_t *ours, *theirs;
+	struct program p;
+	struct rig r;
+
+	(void)state;
+	NEEDS_DEVICE();
+	rig_init(&r, vulkan(NULL), &usual);
+	clear_header(&r);
+	program_make(&r, &p, 1, 2, DECODE);
+	imported = &((struct unpu_vk_program *)p.base.priv)->imports;
+	assert_int_equal(imported->num_words, 1);
+	theirs = imported->words[0].theirs;
+	ours = imported->words[0].ours;
+	assert_ptr_equal(theirs, &header(&r)->stop);
+	assert_ptr_equal(ours, imported->stop);
+
+	unpu_vk_imports_in(imported);
+	atomic_store(ours, UNPU_STOP_END);
+	unpu_vk_imports_out(imported);
+	assert_int_equal(atomic_load(theirs), UNPU_STOP_END);
+
+	atomic_store(theirs, 0);
+	unpu_vk_imports_in(imported);
+	atomic_store(theirs, UNPU_STOP_CANCEL);
+	assert_int_equal(atomic_load(ours), 0);
+	unpu_vk_imports_look(imported);
+	assert_int_equal(atomic_load(ours), UNPU_STOP_CANCEL);
+	unpu_vk_imports_out(imported);
+	assert_int_equal(atomic_load(theirs), UNPU_STOP_CANCEL);
+
+	atomic_store(theirs, 0);
+	unpu_vk_imports_in(imported);
+	atomic_store(ours, UNPU_STOP_END);
+	atomic_store(theirs, UNPU_STOP_CANCEL);
+	unpu_vk_imports_out(imported);
+	assert_int_equal(atomic_load(theirs), UNPU_STOP_CANCEL);
+	program_end(&r, &p);
+	rig_finish(&r);
+}
+
+static void *stop_soon(void *arg)
+{
+	const struct rig *r = arg;
+	const struct timespec nap = { 0, (long)(rnd() % 3000000) };
+
+	nanosleep(&nap, NULL);
+	atomic_store((_Atomic uint32_t *)(void *)&header(r)->stop, UNPU_STOP_CANCEL);
+	return NULL;
+}
+
+/* Set by another thread at any time during a run: it is there afterwards. */
+static void test_import_stop_is_not_lost(void **state)
+{
+	struct unpu_state_row first;
+	struct program p;
+	struct rig r;
+
+	(void)state;
+	NEEDS_DEVICE();
+	rig_init(&r, vulkan(NULL), &usual);
+	clear_header(&r);
+	prompt(&r, 1, 30, 32);
+	first_token(&r, 30);
+	first = *row(&r, 0);
+	program_make(&r, &p, 1, 2, DECODE);
+	for (int i = 0; i < 60; i++) {
+		pthread_t thread;
+		uint32_t done;
+
+		*row(&r, 0) = first;
+		header(&r)->rows_live = 1;
+		header(&r)->stop = 0;
+		assert_int_equal(pthread_create(&thread, NULL, stop_soon, &r), 0);
+		assert_int_equal(run(&r, &p, 8, &done), 0);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(header(&r)->stop, UNPU_STOP_CANCEL);
+	}
+	program_end(&r, &p);
+	rig_finish(&r);
+}
+
+/* Rounds that would not fit the slice go one by one. */
+static void test_slice(void **state)
+{
+	const struct unpu_device_params params = { .slice_ns = 1, .log = to_last_log };
+	struct program p;
+	struct rig r;
+
+	(void)state;
+	NEEDS_DEVICE();
+	assert_int_equal(unpu_vulkan_engine_create(0, &params, &r.e), 0);
+	rig_init(&r, r.e, &usual);
+	clear_header(&r);
+	prompt(&r, 1, 30, 32);
+	first_token(&r, 30);
+	program_make(&r, &p, 1, 2, DECODE);
+	for (uint32_t done, i = 0; i < 24; i++) {
+		assert_int_equal(run(&r, &p, 24, &done), 0);
+		assert_int_equal(done, 1);
+	}
+	program_end(&r, &p);
+	rig_finish(&r);
+}
+
 /* ---- banks ----------------------------------------------------------------------------------- */
 
 /* The same bits as in one piece: the order of no sum changes. */
@@ -1477,6 +1737,11 @@ static void test_cache(void **state)
 	setenv("HOME", home, 1);
 }
 
+#define IMPORT(__name)	cmocka_unit_test_setup_teardown(__name, import_on, import_off)
+/* Of the engine's own memory and of imported. */
+#define BOTH(__name)	cmocka_unit_test(__name), \
+			{ #__name "_imported", __name, import_on, import_off, NULL }
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1486,15 +1751,22 @@ int main(void)
 		cmocka_unit_test(test_copy),
 		cmocka_unit_test(test_as_cpu),
 		cmocka_unit_test(test_counters),
-		cmocka_unit_test(test_rounds),
-		cmocka_unit_test(test_buckets_in_turn),
+		BOTH(test_rounds),
+		BOTH(test_buckets_in_turn),
 		cmocka_unit_test(test_hundred_times),
 		cmocka_unit_test(test_pure_rows),
-		cmocka_unit_test(test_poisoned),
+		BOTH(test_poisoned),
 		cmocka_unit_test(test_hostile_words),
-		cmocka_unit_test(test_end_in_the_middle),
-		cmocka_unit_test(test_host_stop),
-		cmocka_unit_test(test_cancelled),
+		BOTH(test_end_in_the_middle),
+		BOTH(test_host_stop),
+		BOTH(test_cancelled),
+		cmocka_unit_test_teardown(test_import_is_the_same, import_off),
+		cmocka_unit_test_teardown(test_import_is_coherent, import_off),
+		IMPORT(test_import_copies_what_is_bound),
+		cmocka_unit_test(test_import_read_only),
+		IMPORT(test_import_stop_word),
+		IMPORT(test_import_stop_is_not_lost),
+		cmocka_unit_test(test_slice),
 		cmocka_unit_test(test_banks),
 		cmocka_unit_test(test_too_large),
 		cmocka_unit_test(test_lost),

@@ -110,10 +110,8 @@ static int vk_shader_check(struct unpu_engine *base, uint32_t kind, const uint32
 
 /* ---- buffers --------------------------------------------------------------------------------- */
 
-static int vk_bo_alloc(struct unpu_engine *base, struct unpu_bo *bo)
+static int add_buffer(struct unpu_vk_engine *e, enum unpu_vk_memory kind, struct unpu_bo *bo)
 {
-	struct unpu_vk_engine *e = vk_engine(base);
-	enum unpu_vk_memory kind = bo->flags & DRM_UNPU_BO_MMAP ? UNPU_VK_WINDOW : UNPU_VK_DEVICE;
 	struct unpu_vk_buffer *buffer = calloc(1, sizeof(*buffer));
 	int err;
 
@@ -125,8 +123,23 @@ static int vk_bo_alloc(struct unpu_engine *base, struct unpu_bo *bo)
 		return err;
 	}
 	bo->priv = buffer;
-	bo->ptr = buffer->ptr;
 	return 0;
+}
+
+static int vk_bo_alloc(struct unpu_engine *base, struct unpu_bo *bo)
+{
+	enum unpu_vk_memory kind = bo->flags & DRM_UNPU_BO_MMAP ? UNPU_VK_WINDOW : UNPU_VK_DEVICE;
+	int err = add_buffer(vk_engine(base), kind, bo);
+
+	if (!err)
+		bo->ptr = ((struct unpu_vk_buffer *)bo->priv)->ptr;
+	return err;
+}
+
+/* A shadow, which the host has to see: bo->ptr stays the caller's. */
+static int vk_bo_import(struct unpu_engine *base, struct unpu_bo *bo)
+{
+	return add_buffer(vk_engine(base), UNPU_VK_WINDOW, bo);
 }
 
 static void vk_bo_free(struct unpu_engine *base, struct unpu_bo *bo)
@@ -198,6 +211,7 @@ static const struct unpu_engine_ops vk_engine_ops = {
 	.info = vk_info,
 	.bo_alloc = vk_bo_alloc,
 	.bo_free = vk_bo_free,
+	.bo_import = vk_bo_import,
 	.shader_check = vk_shader_check,
 	.program_prepare = vk_program_prepare,
 	.program_release = vk_program_release,

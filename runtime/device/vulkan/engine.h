@@ -2,7 +2,7 @@
 /*
  * Inside the vulkan engine, above an open device: shaders become pipelines (pipeline.c, cache.c),
  * programs become recorded command buffers (program.c), which run.c submits with a canary
- * (canary.c) behind them.
+ * (canary.c) behind them and, for imported memory, between two copies (import.c).
  *
  * run() may be in progress during any other call. It touches its program's command pool, the queue
  * and the fence, and nothing that the others write; counters are atomic.
@@ -19,6 +19,8 @@
 #define UNPU_VK_ROUNDS		8
 /* sample: the embedding is written by dispatches of `embed` behind it. */
 #define UNPU_VK_ID_NO_EMBED	31
+
+struct unpu_vk_engine;
 
 /* ---- pipeline.c ------------------------------------------------------------------------------ */
 
@@ -76,6 +78,43 @@ void *unpu_vk_cache_load(const struct unpu_vk *vk, size_t *size);
 void unpu_vk_cache_store(const struct unpu_vk *vk, const void *data, size_t size);
 uint64_t unpu_vk_cache_hash(const void *data, size_t size);
 
+/* ---- import.c -------------------------------------------------------------------------------- */
+
+/* Of the shadow that shaders see, and of the memory it stands for. */
+struct unpu_vk_copy {
+	uint8_t *ours, *theirs;
+	size_t size;
+};
+
+struct unpu_vk_copies {
+	struct unpu_vk_copy *list;
+	uint32_t count;
+};
+
+/* A stop word; `was`: theirs, when it was copied. */
+struct unpu_vk_word {
+	_Atomic uint32_t *ours, *theirs;
+	uint32_t was;
+	bool written;		/* by the program, perhaps */
+};
+
+/* What a program binds of imported memory: nothing, nearly always. */
+struct unpu_vk_imports {
+	struct unpu_vk_copies in, out;
+	struct unpu_vk_word *words;
+	uint32_t num_words;
+	_Atomic uint32_t *stop;		/* the program's, where shaders see it; NULL: none */
+};
+
+/* -ENOMEM, said; release() takes what it left. */
+int unpu_vk_imports_prepare(struct unpu_vk_engine *e, const struct unpu_program *program,
+			    struct unpu_vk_imports *imports);
+void unpu_vk_imports_release(struct unpu_vk_imports *imports);
+/* Before a submission, now and then in the middle, and when its results count. */
+void unpu_vk_imports_in(struct unpu_vk_imports *imports);
+void unpu_vk_imports_look(struct unpu_vk_imports *imports);
+void unpu_vk_imports_out(struct unpu_vk_imports *imports);
+
 /* ---- program.c ------------------------------------------------------------------------------- */
 
 /* One vkCmdDispatch. */
@@ -93,10 +132,9 @@ struct unpu_vk_program {
 	VkCommandPool commands;
 	VkCommandBuffer one, rounds;		/* rounds: NULL until it is first wanted */
 	struct unpu_vk_canary *canary;		/* NULL: no matrix, and none has been made */
+	struct unpu_vk_imports imports;
 	uint64_t round_ns;			/* measured; 0: not yet */
 };
-
-struct unpu_vk_engine;
 
 int unpu_vk_program_prepare(struct unpu_vk_engine *e, struct unpu_program *program);
 void unpu_vk_program_release(struct unpu_vk_engine *e, struct unpu_program *program);
@@ -160,11 +198,12 @@ int unpu_vk_run(struct unpu_vk_engine *e, struct unpu_program *program, uint32_t
 		const atomic_uint *cancel, uint32_t *done);
 /*
  * Submits and waits until the fence has signalled. -ECANCELED: it has, but there was a cancel;
- * -ENODEV: it has not, long after a cancel or, where cancel is NULL, after long enough.
+ * -ENODEV: it has not, long after a cancel or, where cancel is NULL, after long enough. imports:
+ * of the program whose commands these are, or NULL.
  */
 int unpu_vk_submit(struct unpu_vk_engine *e, VkFence fence, const VkCommandBuffer *commands,
 		   uint32_t count, uint64_t expected_ns, const atomic_uint *cancel,
-		   _Atomic uint32_t *stop_word);
+		   struct unpu_vk_imports *imports);
 
 static inline void unpu_vk_count(uint64_t *counter, uint64_t n)
 {

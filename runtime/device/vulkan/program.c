@@ -556,6 +556,8 @@ int unpu_vk_program_prepare(struct unpu_vk_engine *e, struct unpu_program *progr
 		err = draft_add(&draft, &program->dispatches[i]);
 	if (!err)
 		err = draft_finish(&draft);
+	if (!err)
+		err = unpu_vk_imports_prepare(e, program, &draft.p->imports);
 	free(draft.binds);
 	if (err)
 		unpu_vk_program_release(e, program);
@@ -575,6 +577,7 @@ void unpu_vk_program_release(struct unpu_vk_engine *e, struct unpu_program *prog
 	}
 	for (uint32_t i = 0; i < p->num_calls; i++)
 		unpu_vk_pipeline_put(p->calls[i].pipeline);
+	unpu_vk_imports_release(&p->imports);
 	free(p->calls);
 	free(p);
 	program->priv = NULL;

@@ -57,8 +57,9 @@ static int hung(struct unpu_vk *vk, uint64_t ns)
 
 /* 0 or -ECANCELED when the fence has signalled, else the device is lost. */
 static int wait(struct unpu_vk *vk, VkFence fence, uint64_t expected_ns, const atomic_uint *cancel,
-		_Atomic uint32_t *stop_word)
+		struct unpu_vk_imports *imports)
 {
+	_Atomic uint32_t *stop_word = imports ? imports->stop : NULL;
 	uint64_t begin = unpu_vk_now_ns(), ends = cancel ? 0 : begin + ANSWER_NS;
 	bool cancelled = false;
 
@@ -73,6 +74,8 @@ static int wait(struct unpu_vk *vk, VkFence fence, uint64_t expected_ns, const a
 				return unpu_vk_wait_failed(vk, result);
 			return cancelled ? -ECANCELED : 0;
 		}
+		if (imports)
+			unpu_vk_imports_look(imports);
 		now = unpu_vk_now_ns();
 		if (ends && now >= ends)
 			return hung(vk, now - begin);
@@ -86,7 +89,7 @@ static int wait(struct unpu_vk *vk, VkFence fence, uint64_t expected_ns, const a
 
 int unpu_vk_submit(struct unpu_vk_engine *e, VkFence fence, const VkCommandBuffer *commands,
 		   uint32_t count, uint64_t expected_ns, const atomic_uint *cancel,
-		   _Atomic uint32_t *stop_word)
+		   struct unpu_vk_imports *imports)
 {
 	const VkSubmitInfo submit = {
 		.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
@@ -100,7 +103,7 @@ int unpu_vk_submit(struct unpu_vk_engine *e, VkFence fence, const VkCommandBuffe
 	err = VK(vk, ResetFences, vk->device, 1, &fence);
 	if (!err)
 		err = unpu_vk_result(vk, "vkQueueSubmit", unpu_vk_queue_submit(vk, &submit, fence));
-	return err ? err : wait(vk, fence, expected_ns, cancel, stop_word);
+	return err ? err : wait(vk, fence, expected_ns, cancel, imports);
 }
 
 /* ---- faults that a test asks for ------------------------------------------------------------- */
@@ -180,7 +183,7 @@ static int fault(struct unpu_vk_engine *e, struct unpu_program *program, const a
 	case UNPU_VK_FAULT_HANG:
 		/* Of a fence that nothing was submitted with. */
 		VK(vk, ResetFences, vk->device, 1, &e->fence);
-		return wait(vk, e->fence, 0, cancel, program->stop);
+		return wait(vk, e->fence, 0, cancel, &p->imports);
 	case UNPU_VK_FAULT_CORRUPT:
 		if (p->canary)
 			unpu_vk_canary_spoil(p->canary);
@@ -226,13 +229,16 @@ static int submit(struct unpu_vk_engine *e, struct unpu_program *program, uint32
 		unpu_vk_canary_clear(p->canary);
 	}
 	count(&e->vk, p, rounds);
+	unpu_vk_imports_in(&p->imports);
 	err = unpu_vk_submit(e, e->fence, commands, p->canary ? 2 : 1, rounds * p->round_ns,
-			     cancel, program->stop);
+			     cancel, &p->imports);
 	if (err)
 		return err;
 	p->round_ns = (unpu_vk_now_ns() - begin) / rounds;
-	if (!p->canary || !unpu_vk_canary_check(e, p->canary))
+	if (!p->canary || !unpu_vk_canary_check(e, p->canary)) {
+		unpu_vk_imports_out(&p->imports);
 		return 0;
+	}
 	/* The session asks another device; nothing of this one's is believed any more. */
 	atomic_store(&e->bad, true);
 	return -ENODEV;
