@@ -10,7 +10,8 @@ root=$(cd "$here/../.." && pwd)
 build=${UNPU_BUILD:-$root/build}
 shared=${UNPU_SHARED:-$root/../shared}
 work=$(mktemp -d) || exit 1
-vdev_pid='' qemu_pid=''
+limit=600
+vdev_pid='' qemu_pid='' slow_pid=''
 trap 'end_all; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
@@ -147,8 +148,29 @@ vdev_workers() { pgrep -P "$vdev_pid"; }
 # shellcheck disable=SC2046 # numbers
 vdev_signal() { kill "-$1" $(vdev_workers); }
 
+# The worker runs a tenth of the time: texts of small models take so long that something can happen
+# in their midst.
+vdev_slow() {
+	vdev_normal
+	while :; do
+		vdev_signal STOP
+		sleep 0.045
+		vdev_signal CONT
+		sleep 0.005
+	done 2>/dev/null &
+	slow_pid=$!
+}
+
+vdev_normal() {
+	[ -n "$slow_pid" ] || return 0
+	kill "$slow_pid" && wait "$slow_pid"
+	slow_pid=
+	vdev_signal CONT
+} 2>/dev/null
+
 vdev_end() { # $1: a signal
 	local workers
+	vdev_normal
 	[ -n "$vdev_pid" ] || return 0
 	workers=$(vdev_workers)
 	# shellcheck disable=SC2086 # numbers
@@ -183,4 +205,39 @@ qemu_command() {
 qemu_unpu() {
 	unpu_device=(-chardev "socket,id=unpu,path=$1"
 		-device 'ivshmem-doorbell,chardev=unpu,vectors=2,addr=5')
+}
+
+# Reads the guest's lines for $limit seconds and gives each to take_line, which is 1 after the last.
+# Else sets heard_why.
+listen() {
+	local line left deadline=$((SECONDS + limit))
+	heard_why='the guest did not come to its end'
+	while left=$((deadline - SECONDS)) && [ $left -gt 0 ]; do
+		if read -r -t $((left < 5 ? left : 5)) -u "$from_guest" line; then
+			take_line "${line%$'\r'}" || return 0
+		elif [ $? -le 128 ] || ! kill -0 "$qemu_pid" 2>/dev/null; then
+			return 1
+		fi
+	done
+	heard_why="the guest took more than $limit s"
+	return 1
+}
+
+# Boots, runs the cases in the guest and waits for its end. $1: the kernel's log, $2: QEMU's, the
+# rest: for QEMU. take_line answers to descriptor $to_guest.
+boot_suite() {
+	local console=$1 said=$2 status=0
+	shift 2
+	mkfifo "$work/serial.in" "$work/serial.out" || return
+	qemu_command unpu.vm=suite "$@" -serial "file:$console" \
+		-chardev "pipe,id=words,path=$work/serial" -serial chardev:words
+	"${qemu[@]}" >"$said" 2>&1 &
+	qemu_pid=$!
+	exec {to_guest}<>"$work/serial.in" {from_guest}<>"$work/serial.out"
+	listen || status=1
+	# It writes its last lines, and goes.
+	[ $status != 0 ] || timeout 20 tail --pid=$qemu_pid -f /dev/null
+	exec {to_guest}>&- {from_guest}>&-
+	rm -f "$work/serial.in" "$work/serial.out"
+	return $status
 }
