@@ -12,7 +12,17 @@
 
 /* ---- references ---------------------------------------------------------------------------- */
 
-static void ctx_release_work(struct work_struct *work)
+/* One that has no scheduler, or no more. */
+static void unpu_ctx_free(struct unpu_ctx *ctx)
+{
+	struct unpu_device *udev = ctx->udev;
+
+	unpu_usage_put(ctx->usage);
+	kfree(ctx);
+	drm_dev_put(&udev->drm);
+}
+
+static void unpu_ctx_release_work(struct work_struct *work)
 {
 	struct unpu_ctx *ctx = container_of(work, struct unpu_ctx, release_work);
 	struct unpu_device *udev = ctx->udev;
@@ -21,14 +31,11 @@ static void ctx_release_work(struct work_struct *work)
 	list_del(&ctx->link);
 	spin_unlock(&udev->ctx_lock);
 	unpu_sched_ctx_fini(ctx);
-	mutex_destroy(&ctx->submit_lock);
-	unpu_usage_put(ctx->usage);
-	kfree(ctx);
-	drm_dev_put(&udev->drm);
+	unpu_ctx_free(ctx);
 }
 
 /* The last reference may go in free_job, on the queue that drm_sched_fini() waits for. */
-static void ctx_release(struct kref *ref)
+static void unpu_ctx_release(struct kref *ref)
 {
 	struct unpu_ctx *ctx = container_of(ref, struct unpu_ctx, ref);
 
@@ -44,7 +51,7 @@ struct unpu_ctx *unpu_ctx_get(struct unpu_ctx *ctx)
 void unpu_ctx_put(struct unpu_ctx *ctx)
 {
 	if (ctx)
-		kref_put(&ctx->ref, ctx_release);
+		kref_put(&ctx->ref, unpu_ctx_release);
 }
 
 struct unpu_ctx *unpu_ctx_find(struct unpu_file *ufile, u32 id)
@@ -61,34 +68,16 @@ struct unpu_ctx *unpu_ctx_find(struct unpu_file *ufile, u32 id)
 
 /* ---- the end ------------------------------------------------------------------------------- */
 
-/*
- * No section of drm_dev_enter(): the implementation has its own, and jobs end on a device that has
- * gone, too. Running jobs end by their own events, or, where the device is silent, by its loss.
- */
-static void ctx_cancel_work(struct work_struct *work)
-{
-	struct unpu_ctx *ctx = container_of(work, struct unpu_ctx, cancel_work);
-	struct unpu_device *udev = ctx->udev;
-
-	unpu_ctx_end_jobs(ctx, DRM_UNPU_CTX_OK, -ECANCELED);
-	if (udev->hw->ctx_destroy(udev, ctx) == -ETIMEDOUT)
-		unpu_device_lost(udev);
-	unpu_ctx_put(ctx);
-}
-
 void unpu_ctx_kill(struct unpu_ctx *ctx)
 {
-	spin_lock(&ctx->lock);
-	ctx->cancelled = true;
-	spin_unlock(&ctx->lock);
-	unpu_ctx_get(ctx);
-	if (!queue_work(ctx->udev->reset_wq, &ctx->cancel_work))
-		unpu_ctx_put(ctx);
+	/* It was nobody's fault: the state, which nobody can ask for any more, stays. */
+	unpu_ctx_end_jobs(ctx, DRM_UNPU_CTX_OK, -ECANCELED);
 }
 
 /* ---- ioctls -------------------------------------------------------------------------------- */
 
-static struct unpu_ctx *ctx_alloc(struct unpu_file *ufile, const struct drm_unpu_ctx_create *args)
+static struct unpu_ctx *unpu_ctx_alloc(struct unpu_file *ufile,
+				       const struct drm_unpu_ctx_create *args)
 {
 	struct unpu_ctx *ctx = kzalloc(sizeof(*ctx), GFP_KERNEL_ACCOUNT);
 	struct unpu_device *udev = ufile->udev;
@@ -103,27 +92,12 @@ static struct unpu_ctx *ctx_alloc(struct unpu_file *ufile, const struct drm_unpu
 	ctx->epoch = atomic_read(&udev->epoch);
 	ctx->priority = args->priority;
 	ctx->timeout_ns = args->timeout_ns ?: udev->info.default_timeout_ns;
-	mutex_init(&ctx->submit_lock);
-	spin_lock_init(&ctx->lock);
-	INIT_LIST_HEAD(&ctx->jobs);
-	INIT_WORK(&ctx->cancel_work, ctx_cancel_work);
-	INIT_WORK(&ctx->release_work, ctx_release_work);
+	INIT_WORK(&ctx->release_work, unpu_ctx_release_work);
 	return ctx;
 }
 
-/* Never had a scheduler. */
-static void ctx_free(struct unpu_ctx *ctx)
-{
-	struct unpu_device *udev = ctx->udev;
-
-	mutex_destroy(&ctx->submit_lock);
-	unpu_usage_put(ctx->usage);
-	kfree(ctx);
-	drm_dev_put(&udev->drm);
-}
-
 /* A loss counts the epoch up before it walks the list: one of the two sees the other. */
-static void ctx_link(struct unpu_ctx *ctx)
+static void unpu_ctx_link(struct unpu_ctx *ctx)
 {
 	struct unpu_device *udev = ctx->udev;
 
@@ -135,9 +109,10 @@ static void ctx_link(struct unpu_ctx *ctx)
 }
 
 /* Inside drm_dev_enter(); without an id yet. */
-static struct unpu_ctx *ctx_create(struct unpu_file *ufile, const struct drm_unpu_ctx_create *args)
+static struct unpu_ctx *unpu_ctx_create(struct unpu_file *ufile,
+					const struct drm_unpu_ctx_create *args)
 {
-	struct unpu_ctx *ctx = ctx_alloc(ufile, args);
+	struct unpu_ctx *ctx = unpu_ctx_alloc(ufile, args);
 	struct unpu_device *udev = ufile->udev;
 	int err;
 
@@ -149,24 +124,25 @@ static struct unpu_ctx *ctx_create(struct unpu_file *ufile, const struct drm_unp
 	err = unpu_sched_ctx_init(ctx);
 	if (err)
 		goto err_destroy;
-	ctx_link(ctx);
+	unpu_ctx_link(ctx);
 	return ctx;
 
 err_destroy:
 	udev->hw->ctx_destroy(udev, ctx);
 err_free:
-	ctx_free(ctx);
+	unpu_ctx_free(ctx);
 	return ERR_PTR(err);
 }
 
-static int ctx_publish(struct unpu_file *ufile, const struct drm_unpu_ctx_create *args, u32 *id)
+static int unpu_ctx_publish(struct unpu_file *ufile, const struct drm_unpu_ctx_create *args,
+			    u32 *id)
 {
 	struct unpu_ctx *ctx;
 	int idx, err;
 
 	if (!drm_dev_enter(&ufile->udev->drm, &idx))
 		return -ENODEV;
-	ctx = ctx_create(ufile, args);
+	ctx = unpu_ctx_create(ufile, args);
 	drm_dev_exit(idx);
 	if (IS_ERR(ctx))
 		return PTR_ERR(ctx);
@@ -192,7 +168,7 @@ int unpu_ioctl_ctx_create(struct drm_device *drm, void *data, struct drm_file *f
 		return -EACCES;
 	err = -ENOSPC;
 	if (atomic_inc_return(&ufile->num_ctxs) <= udev->info.max_contexts)
-		err = ctx_publish(ufile, args, &args->ctx_id);
+		err = unpu_ctx_publish(ufile, args, &args->ctx_id);
 	if (err)
 		atomic_dec(&ufile->num_ctxs);
 	return err;

@@ -20,7 +20,7 @@ struct workqueue_struct *unpu_release_wq;
 
 /* ---- DEV_QUERY ----------------------------------------------------------------------------- */
 
-static int query_answer(struct drm_unpu_dev_query *args, const void *answer, u32 bytes)
+static int unpu_query_answer(struct drm_unpu_dev_query *args, const void *answer, u32 bytes)
 {
 	void __user *to = unpu_user_ptr(args->pointer);
 	u32 fit = min(args->size, bytes);
@@ -32,14 +32,14 @@ static int query_answer(struct drm_unpu_dev_query *args, const void *answer, u32
 	return 0;
 }
 
-static int query_info(struct unpu_device *udev, struct drm_unpu_dev_query *args)
+static int unpu_query_info(struct unpu_device *udev, struct drm_unpu_dev_query *args)
 {
 	int err = unpu_check_dev_query(args, UNPU_V1_DEV_INFO, 1);
 
-	return err ? err : query_answer(args, &udev->info, sizeof(udev->info));
+	return err ? err : unpu_query_answer(args, &udev->info, sizeof(udev->info));
 }
 
-static int query_stats(struct unpu_device *udev, struct drm_unpu_dev_query *args)
+static int unpu_query_stats(struct unpu_device *udev, struct drm_unpu_dev_query *args)
 {
 	const struct unpu_stats *from = &udev->stats;
 	struct drm_unpu_dev_stats stats = {
@@ -56,14 +56,14 @@ static int query_stats(struct unpu_device *udev, struct drm_unpu_dev_query *args
 	};
 	int err = unpu_check_dev_query(args, UNPU_V1_DEV_STATS, 1);
 
-	return err ? err : query_answer(args, &stats, sizeof(stats));
+	return err ? err : unpu_query_answer(args, &stats, sizeof(stats));
 }
 
-static int query_shaders(struct unpu_device *udev, struct drm_unpu_dev_query *args)
+static int unpu_query_shaders(struct unpu_device *udev, struct drm_unpu_dev_query *args)
 {
 	int err = unpu_check_dev_query(args, sizeof(*udev->shaders), sizeof(*udev->shaders));
 
-	return err ? err : query_answer(args, udev->shaders,
+	return err ? err : unpu_query_answer(args, udev->shaders,
 					udev->num_shaders * sizeof(*udev->shaders));
 }
 
@@ -74,18 +74,18 @@ static int unpu_ioctl_dev_query(struct drm_device *drm, void *data, struct drm_f
 
 	switch (args->type) {
 	case DRM_UNPU_QUERY_DEV_INFO:
-		return query_info(udev, args);
+		return unpu_query_info(udev, args);
 	case DRM_UNPU_QUERY_DEV_STATS:
-		return query_stats(udev, args);
+		return unpu_query_stats(udev, args);
 	case DRM_UNPU_QUERY_DEV_SHADERS:
-		return query_shaders(udev, args);
+		return unpu_query_shaders(udev, args);
 	}
 	return -EINVAL;
 }
 
 /* ---- files --------------------------------------------------------------------------------- */
 
-static void usage_release(struct kref *ref)
+static void unpu_usage_release(struct kref *ref)
 {
 	kfree(container_of(ref, struct unpu_usage, ref));
 }
@@ -98,7 +98,7 @@ struct unpu_usage *unpu_usage_get(struct unpu_usage *usage)
 
 void unpu_usage_put(struct unpu_usage *usage)
 {
-	kref_put(&usage->ref, usage_release);
+	kref_put(&usage->ref, unpu_usage_release);
 }
 
 static int unpu_open(struct drm_device *drm, struct drm_file *file)
@@ -146,7 +146,8 @@ static void unpu_postclose(struct drm_device *drm, struct drm_file *file)
 }
 
 /* What a file has of one heap; all of it is resident, always. */
-static void show_heap(struct drm_printer *p, struct drm_file *file, u32 flags, const char *name)
+static void unpu_show_heap(struct drm_printer *p, struct drm_file *file, u32 flags,
+			   const char *name)
 {
 	struct drm_gem_object *obj;
 	u64 total = 0, shared = 0;
@@ -171,8 +172,8 @@ static void unpu_show_fdinfo(struct drm_printer *p, struct drm_file *file)
 	const struct unpu_file *ufile = file->driver_priv;
 
 	drm_printf(p, "drm-engine-compute:\t%lld ns\n", atomic64_read(&ufile->usage->busy_ns));
-	show_heap(p, file, DRM_UNPU_BO_MMAP, "window");
-	show_heap(p, file, 0, "device");
+	unpu_show_heap(p, file, DRM_UNPU_BO_MMAP, "window");
+	unpu_show_heap(p, file, 0, "device");
 	drm_printf(p, "unpu-jobs:\t%lld\n", atomic64_read(&ufile->usage->jobs));
 }
 
@@ -243,27 +244,27 @@ struct unpu_device *unpu_device_create(struct device *parent, const struct unpu_
 	return err ? ERR_PTR(err) : udev;
 }
 
-static void at_most(u32 *value, u32 most)
+static void unpu_at_most(u32 *value, u32 most)
 {
 	*value = clamp(*value, 1u, most);
 }
 
 /* Whatever the device says, no count of it makes the driver index or allocate beyond these. */
-static void limit_info(struct unpu_device *udev)
+static void unpu_limit_info(struct unpu_device *udev)
 {
 	struct drm_unpu_dev_info *info = &udev->info;
 	u64 bo_bytes;
 
-	at_most(&info->max_dispatches, UNPU_MAX_DISPATCHES);
-	at_most(&info->max_bindings, UNPU_MAX_BINDINGS);
-	at_most(&info->max_buffers, UNPU_MAX_BUFFERS);
-	at_most(&info->max_spec_words, UNPU_MAX_SPEC_WORDS);
-	at_most(&info->max_const_bytes, UNPU_MAX_CONST_BYTES);
-	at_most(&info->max_programs, UNPU_MAX_RUNS);
-	at_most(&info->max_syncs, UNPU_MAX_SYNCS);
-	at_most(&info->max_contexts, UNPU_MAX_CONTEXTS);
-	at_most(&info->max_queued_jobs, UNPU_MAX_QUEUED_JOBS);
-	at_most(&info->num_matrices, DRM_UNPU_MAX_MATRICES);
+	unpu_at_most(&info->max_dispatches, UNPU_MAX_DISPATCHES);
+	unpu_at_most(&info->max_bindings, UNPU_MAX_BINDINGS);
+	unpu_at_most(&info->max_buffers, UNPU_MAX_BUFFERS);
+	unpu_at_most(&info->max_spec_words, UNPU_MAX_SPEC_WORDS);
+	unpu_at_most(&info->max_const_bytes, UNPU_MAX_CONST_BYTES);
+	unpu_at_most(&info->max_programs, UNPU_MAX_RUNS);
+	unpu_at_most(&info->max_syncs, UNPU_MAX_SYNCS);
+	unpu_at_most(&info->max_contexts, UNPU_MAX_CONTEXTS);
+	unpu_at_most(&info->max_queued_jobs, UNPU_MAX_QUEUED_JOBS);
+	unpu_at_most(&info->num_matrices, DRM_UNPU_MAX_MATRICES);
 	info->heap_window_bytes = min(info->heap_window_bytes, udev->heap_bytes);
 	/* Its page-aligned size fits the type in which the core keeps it, and no sum overflows. */
 	bo_bytes = max(info->heap_window_bytes, info->heap_device_bytes);
@@ -283,7 +284,7 @@ int unpu_device_register(struct unpu_device *udev)
 	err = udev->hw->init(udev);
 	if (err)
 		return err;
-	limit_info(udev);
+	unpu_limit_info(udev);
 	err = drm_dev_register(&udev->drm, 0);
 	if (err) {
 		udev->hw->fini(udev);
@@ -319,7 +320,11 @@ int unpu_device_suspend(struct unpu_device *udev)
 
 int unpu_device_resume(struct unpu_device *udev)
 {
-	return udev->hw->resume(udev);
+	int err = udev->hw->resume(udev);
+
+	if (!err)
+		unpu_device_found(udev);
+	return err;
 }
 
 /* ---- the module ---------------------------------------------------------------------------- */

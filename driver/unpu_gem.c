@@ -23,8 +23,8 @@
 
 /* ---- the window's heap --------------------------------------------------------------------- */
 
-static int heap_insert(struct unpu_device *udev, struct drm_mm_node *node, u64 size,
-		       enum drm_mm_insert_mode mode)
+static int unpu_heap_insert(struct unpu_device *udev, struct drm_mm_node *node, u64 size,
+			    enum drm_mm_insert_mode mode)
 {
 	int err;
 
@@ -39,7 +39,7 @@ static int heap_insert(struct unpu_device *udev, struct drm_mm_node *node, u64 s
 	return err;
 }
 
-static void heap_remove(struct unpu_device *udev, struct drm_mm_node *node)
+static void unpu_heap_remove(struct unpu_device *udev, struct drm_mm_node *node)
 {
 	atomic64_sub(node->size, &udev->window_used);
 	mutex_lock(&udev->heap_lock);
@@ -55,7 +55,7 @@ struct drm_mm_node *unpu_heap_get(struct unpu_device *udev, u64 size)
 	if (!node)
 		return NULL;
 	/* Whole pages: no buffer's mapping may show what lies here. */
-	if (heap_insert(udev, node, PAGE_ALIGN(size), DRM_MM_INSERT_HIGH)) {
+	if (unpu_heap_insert(udev, node, PAGE_ALIGN(size), DRM_MM_INSERT_HIGH)) {
 		kfree(node);
 		return NULL;
 	}
@@ -66,11 +66,11 @@ void unpu_heap_put(struct unpu_device *udev, struct drm_mm_node *node)
 {
 	if (!node)
 		return;
-	heap_remove(udev, node);
+	unpu_heap_remove(udev, node);
 	kfree(node);
 }
 
-static void heap_release(struct drm_device *drm, void *arg)
+static void unpu_heap_release(struct drm_device *drm, void *arg)
 {
 	drm_mm_takedown(&to_unpu_device(drm)->heap);
 }
@@ -79,7 +79,7 @@ static void heap_release(struct drm_device *drm, void *arg)
  * Mappings of users are as cacheable as the kernel's: vmf_insert_pfn() takes what memremap() could
  * reserve, and that is uncached where an MTRR says so.
  */
-static bool window_is_cached(const struct unpu_device *udev)
+static bool unpu_window_is_cached(const struct unpu_device *udev)
 {
 #ifdef CONFIG_X86
 	unsigned int level;
@@ -98,24 +98,24 @@ int unpu_gem_init(struct unpu_device *udev, u64 start)
 
 	if (first < start || first >= end)
 		return -EINVAL;
-	if (!window_is_cached(udev))
+	if (!unpu_window_is_cached(udev))
 		drm_warn(&udev->drm,
-			 "window of %llu MiB lies below 4 GiB, uncached and slow; one of 1 GiB would not\n",
+			 "window of %llu MiB is uncached, so slow; one of 1 GiB would not be\n",
 			 udev->window_bytes >> 20);
 	drm_mm_init(&udev->heap, first, end - first);
 	udev->heap_bytes = end - first;
-	return drmm_add_action_or_reset(&udev->drm, heap_release, NULL);
+	return drmm_add_action_or_reset(&udev->drm, unpu_heap_release, NULL);
 }
 
 /* ---- memory of a buffer -------------------------------------------------------------------- */
 
-static int window_charge(struct unpu_device *udev, struct unpu_bo *bo)
+static int unpu_window_charge(struct unpu_device *udev, struct unpu_bo *bo)
 {
 	u64 size = bo->base.size;
 	u64 at, bytes;
 	int err;
 
-	err = heap_insert(udev, &bo->node, size, DRM_MM_INSERT_BEST);
+	err = unpu_heap_insert(udev, &bo->node, size, DRM_MM_INSERT_BEST);
 	if (err)
 		return err;
 	for (at = 0; at < size; at += bytes) {
@@ -126,7 +126,7 @@ static int window_charge(struct unpu_device *udev, struct unpu_bo *bo)
 	return 0;
 }
 
-static int device_charge(struct unpu_device *udev, struct unpu_bo *bo)
+static int unpu_device_charge(struct unpu_device *udev, struct unpu_bo *bo)
 {
 	u64 limit = udev->info.heap_device_bytes;
 	int err = 0;
@@ -140,15 +140,15 @@ static int device_charge(struct unpu_device *udev, struct unpu_bo *bo)
 	return err;
 }
 
-static void bo_uncharge(struct unpu_device *udev, struct unpu_bo *bo)
+static void unpu_bo_uncharge(struct unpu_device *udev, struct unpu_bo *bo)
 {
 	if (bo->flags & DRM_UNPU_BO_MMAP)
-		heap_remove(udev, &bo->node);
+		unpu_heap_remove(udev, &bo->node);
 	else
 		atomic64_sub(bo->base.size, &udev->device_used);
 }
 
-static void bo_release(struct unpu_bo *bo)
+static void unpu_bo_release(struct unpu_bo *bo)
 {
 	drm_gem_object_release(&bo->base);
 	if (bo->dead_page)
@@ -163,8 +163,8 @@ static void unpu_gem_free(struct drm_gem_object *obj)
 	struct unpu_bo *bo = to_unpu_bo(obj);
 
 	udev->hw->bo_destroy(udev, bo->hw_id);
-	bo_uncharge(udev, bo);
-	bo_release(bo);
+	unpu_bo_uncharge(udev, bo);
+	unpu_bo_release(bo);
 }
 
 /* ---- handles ------------------------------------------------------------------------------- */
@@ -189,7 +189,7 @@ static void unpu_gem_close(struct drm_gem_object *obj, struct drm_file *file)
 /* ---- mappings ------------------------------------------------------------------------------ */
 
 /* After an unplug: one page for all of the buffer, which lives as long as its mappings. */
-static struct page *bo_dead_page(struct unpu_bo *bo)
+static struct page *unpu_bo_dead_page(struct unpu_bo *bo)
 {
 	struct page *page = READ_ONCE(bo->dead_page);
 	struct page *other;
@@ -230,7 +230,7 @@ static vm_fault_t unpu_gem_fault(struct vm_fault *vmf)
 		drm_dev_exit(idx);
 		return ret;
 	}
-	page = bo_dead_page(bo);
+	page = unpu_bo_dead_page(bo);
 	if (!page)
 		return VM_FAULT_OOM;
 	return vmf_insert_pfn(vma, vmf->address, page_to_pfn(page));
@@ -324,7 +324,8 @@ static const struct drm_gem_object_funcs unpu_gem_funcs = {
 /* ---- ioctls -------------------------------------------------------------------------------- */
 
 /* Inside drm_dev_enter(). */
-static struct unpu_bo *bo_create(struct unpu_device *udev, const struct drm_unpu_bo_create *args)
+static struct unpu_bo *unpu_bo_create(struct unpu_device *udev,
+				      const struct drm_unpu_bo_create *args)
 {
 	struct unpu_bo *bo = kzalloc(sizeof(*bo), GFP_KERNEL_ACCOUNT);
 	int err;
@@ -337,17 +338,17 @@ static struct unpu_bo *bo_create(struct unpu_device *udev, const struct drm_unpu
 	bo->base.funcs = &unpu_gem_funcs;
 	drm_gem_private_object_init(&udev->drm, &bo->base, PAGE_ALIGN(args->size));
 	if (bo->flags & DRM_UNPU_BO_MMAP)
-		err = window_charge(udev, bo);
+		err = unpu_window_charge(udev, bo);
 	else
-		err = device_charge(udev, bo);
+		err = unpu_device_charge(udev, bo);
 	if (!err) {
 		err = udev->hw->bo_create(udev, bo);
 		if (err)
-			bo_uncharge(udev, bo);
+			unpu_bo_uncharge(udev, bo);
 	}
 	if (!err)
 		return bo;
-	bo_release(bo);
+	unpu_bo_release(bo);
 	return ERR_PTR(err);
 }
 
@@ -364,7 +365,7 @@ int unpu_ioctl_bo_create(struct drm_device *drm, void *data, struct drm_file *fi
 		return err;
 	if (!drm_dev_enter(drm, &idx))
 		return -ENODEV;
-	bo = bo_create(udev, args);
+	bo = unpu_bo_create(udev, args);
 	drm_dev_exit(idx);
 	if (IS_ERR(bo))
 		return PTR_ERR(bo);

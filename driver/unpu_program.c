@@ -15,7 +15,7 @@
 
 /* ---- references ---------------------------------------------------------------------------- */
 
-static void program_free(struct unpu_program *program)
+static void unpu_program_free(struct unpu_program *program)
 {
 	struct unpu_device *udev = program->udev;
 	u32 i;
@@ -32,12 +32,12 @@ static void program_free(struct unpu_program *program)
 	drm_dev_put(&udev->drm);
 }
 
-static void program_release_work(struct work_struct *work)
+static void unpu_program_release_work(struct work_struct *work)
 {
-	program_free(container_of(work, struct unpu_program, release_work));
+	unpu_program_free(container_of(work, struct unpu_program, release_work));
 }
 
-static void program_release(struct kref *ref)
+static void unpu_program_release(struct kref *ref)
 {
 	struct unpu_program *program = container_of(ref, struct unpu_program, ref);
 
@@ -53,7 +53,7 @@ struct unpu_program *unpu_program_get(struct unpu_program *program)
 void unpu_program_put(struct unpu_program *program)
 {
 	if (program)
-		kref_put(&program->ref, program_release);
+		kref_put(&program->ref, unpu_program_release);
 }
 
 struct unpu_program *unpu_program_find(struct unpu_file *ufile, u32 id)
@@ -83,7 +83,7 @@ int unpu_copy_element(void *to, u32 size, const struct drm_unpu_array *array, u3
  * What PROGRAM_CREATE works on. The image is filled once from the user's memory and looked at only
  * here, so that what was checked is what the device gets.
  */
-struct draft {
+struct unpu_draft {
 	struct drm_file *file;
 	struct unpu_device *udev;
 	const struct drm_unpu_program_create *args;
@@ -97,7 +97,7 @@ struct draft {
 };
 
 /* The counts are checked: below 1 MiB. */
-static int draft_alloc_image(struct draft *draft)
+static int unpu_draft_alloc_image(struct unpu_draft *draft)
 {
 	const struct drm_unpu_program_create *args = draft->args;
 	size_t dispatches = args->buffers.count * sizeof(*draft->buffers);
@@ -126,7 +126,7 @@ static int draft_alloc_image(struct draft *draft)
 	return 0;
 }
 
-static int draft_alloc_program(struct draft *draft)
+static int unpu_draft_alloc_program(struct unpu_draft *draft)
 {
 	struct unpu_program *program = kzalloc(sizeof(*program), GFP_KERNEL_ACCOUNT);
 	struct unpu_device *udev = draft->udev;
@@ -136,7 +136,7 @@ static int draft_alloc_program(struct draft *draft)
 	kref_init(&program->ref);
 	drm_dev_get(&udev->drm);
 	program->udev = udev;
-	INIT_WORK(&program->release_work, program_release_work);
+	INIT_WORK(&program->release_work, unpu_program_release_work);
 	/* Before anything is looked up: what is lost meanwhile is rather of too old an epoch. */
 	program->epoch = atomic_read(&udev->epoch);
 	program->num_dispatches = draft->image.num_dispatches;
@@ -148,7 +148,7 @@ static int draft_alloc_program(struct draft *draft)
 	return program->bos && program->shaders ? 0 : -ENOMEM;
 }
 
-static int draft_add_buffer(struct draft *draft, u32 i)
+static int unpu_draft_add_buffer(struct unpu_draft *draft, u32 i)
 {
 	struct drm_unpu_buffer *buffer = &draft->buffers[i];
 	struct unpu_program *program = draft->program;
@@ -168,7 +168,7 @@ static int draft_add_buffer(struct draft *draft, u32 i)
 	return unpu_check_buffer(buffer, obj->size, &draft->udev->info);
 }
 
-static int draft_add_binding(struct draft *draft, u32 i)
+static int unpu_draft_add_binding(struct unpu_draft *draft, u32 i)
 {
 	struct drm_unpu_binding *binding = &draft->bindings[i];
 	int err;
@@ -177,7 +177,7 @@ static int draft_add_binding(struct draft *draft, u32 i)
 	return err ? err : unpu_check_binding(binding, draft->args);
 }
 
-static int draft_add_dispatch(struct draft *draft, u32 i)
+static int unpu_draft_add_dispatch(struct unpu_draft *draft, u32 i)
 {
 	struct drm_unpu_dispatch *dispatch = &draft->dispatches[i];
 	struct unpu_program *program = draft->program;
@@ -199,7 +199,7 @@ static int draft_add_dispatch(struct draft *draft, u32 i)
 	return 0;
 }
 
-static int draft_check_stop(const struct draft *draft)
+static int unpu_draft_check_stop(const struct unpu_draft *draft)
 {
 	const struct drm_unpu_program_create *args = draft->args;
 	u32 stop = args->stop_buffer;
@@ -212,30 +212,30 @@ static int draft_check_stop(const struct draft *draft)
 			       to_unpu_bo(draft->program->bos[stop])->flags);
 }
 
-static int draft_fill(struct draft *draft)
+static int unpu_draft_fill(struct unpu_draft *draft)
 {
 	const struct drm_unpu_program_create *args = draft->args;
 	int err = 0;
 	u32 i;
 
 	for (i = 0; i < args->buffers.count && !err; i++)
-		err = draft_add_buffer(draft, i);
+		err = unpu_draft_add_buffer(draft, i);
 	for (i = 0; i < args->bindings.count && !err; i++)
-		err = draft_add_binding(draft, i);
+		err = unpu_draft_add_binding(draft, i);
 	if (!err && copy_from_user(draft->constants, unpu_user_ptr(args->constants),
 				   args->const_bytes))
 		err = -EFAULT;
 	for (i = 0; i < args->dispatches.count && !err; i++) {
-		err = draft_add_dispatch(draft, i);
+		err = unpu_draft_add_dispatch(draft, i);
 		if (err)
 			draft->error_index = i;
 	}
-	return err ? err : draft_check_stop(draft);
+	return err ? err : unpu_draft_check_stop(draft);
 }
 
 /* ---- the device's verdict ------------------------------------------------------------------ */
 
-static int draft_load(struct draft *draft)
+static int unpu_draft_load(struct unpu_draft *draft)
 {
 	struct unpu_device *udev = draft->udev;
 	u32 index = NO_DISPATCH;
@@ -253,7 +253,7 @@ static int draft_load(struct draft *draft)
 	return err;
 }
 
-static int draft_publish(struct draft *draft, u32 *id)
+static int unpu_draft_publish(struct unpu_draft *draft, u32 *id)
 {
 	struct unpu_file *ufile = draft->file->driver_priv;
 	int err;
@@ -265,22 +265,22 @@ static int draft_publish(struct draft *draft, u32 *id)
 	return err;
 }
 
-static int program_create(struct draft *draft, u32 *id)
+static int unpu_program_create(struct unpu_draft *draft, u32 *id)
 {
 	int err;
 
-	err = draft_alloc_image(draft);
+	err = unpu_draft_alloc_image(draft);
 	if (!err)
-		err = draft_alloc_program(draft);
+		err = unpu_draft_alloc_program(draft);
 	if (!err)
-		err = draft_fill(draft);
+		err = unpu_draft_fill(draft);
 	if (!err)
-		err = draft_load(draft);
+		err = unpu_draft_load(draft);
 	if (!err)
-		err = draft_publish(draft, id);
+		err = unpu_draft_publish(draft, id);
 	kvfree(draft->image.data);
 	if (draft->program)
-		program_free(draft->program);
+		unpu_program_free(draft->program);
 	return err;
 }
 
@@ -291,7 +291,7 @@ int unpu_ioctl_program_create(struct drm_device *drm, void *data, struct drm_fil
 	struct unpu_device *udev = to_unpu_device(drm);
 	struct drm_unpu_program_create *args = data;
 	struct unpu_file *ufile = file->driver_priv;
-	struct draft draft = {
+	struct unpu_draft draft = {
 		.file = file, .udev = udev, .args = args, .error_index = NO_DISPATCH,
 	};
 	u32 id = 0;
@@ -303,7 +303,7 @@ int unpu_ioctl_program_create(struct drm_device *drm, void *data, struct drm_fil
 		return err;
 	err = -ENOSPC;
 	if (atomic_inc_return(&ufile->num_programs) <= UNPU_MAX_FILE_PROGRAMS)
-		err = program_create(&draft, &id);
+		err = unpu_program_create(&draft, &id);
 	if (err)
 		atomic_dec(&ufile->num_programs);
 	else

@@ -7,7 +7,7 @@
 
 #include "unpu_drv.h"
 
-static void shader_release(struct kref *ref)
+static void unpu_shader_release(struct kref *ref)
 {
 	struct unpu_shader *shader = container_of(ref, struct unpu_shader, ref);
 	struct unpu_device *udev = shader->udev;
@@ -21,7 +21,7 @@ static void shader_release(struct kref *ref)
 void unpu_shader_put(struct unpu_shader *shader)
 {
 	if (shader)
-		kref_put(&shader->ref, shader_release);
+		kref_put(&shader->ref, unpu_shader_release);
 }
 
 struct unpu_shader *unpu_shader_find(struct unpu_file *ufile, u32 id)
@@ -37,8 +37,8 @@ struct unpu_shader *unpu_shader_find(struct unpu_file *ufile, u32 id)
 }
 
 /* Without an id yet. */
-static struct unpu_shader *shader_create(struct unpu_device *udev,
-					 const struct drm_unpu_shader_create *args)
+static struct unpu_shader *unpu_shader_create(struct unpu_device *udev,
+					      const struct drm_unpu_shader_create *args)
 {
 	struct unpu_shader *shader = kzalloc(sizeof(*shader), GFP_KERNEL_ACCOUNT);
 	int idx, err;
@@ -69,10 +69,10 @@ err_put:
 	return ERR_PTR(err);
 }
 
-static int shader_publish(struct unpu_file *ufile, const struct drm_unpu_shader_create *args,
-			  u32 *id)
+static int unpu_shader_publish(struct unpu_file *ufile, const struct drm_unpu_shader_create *args,
+			       u32 *id)
 {
-	struct unpu_shader *shader = shader_create(ufile->udev, args);
+	struct unpu_shader *shader = unpu_shader_create(ufile->udev, args);
 	int err;
 
 	if (IS_ERR(shader))
@@ -95,7 +95,7 @@ int unpu_ioctl_shader_create(struct drm_device *drm, void *data, struct drm_file
 		return err;
 	err = -ENOSPC;
 	if (atomic_inc_return(&ufile->num_shaders) <= UNPU_MAX_FILE_SHADERS)
-		err = shader_publish(ufile, args, &args->shader_id);
+		err = unpu_shader_publish(ufile, args, &args->shader_id);
 	if (err)
 		atomic_dec(&ufile->num_shaders);
 	return err;

@@ -14,24 +14,24 @@
 #define NO_RUN	(~0u)
 
 /* What the job's end will signal. */
-struct signal {
+struct unpu_signal {
 	struct drm_syncobj *syncobj;
 	struct dma_fence_chain *chain;	/* NULL: binary */
 	u64 point;
 };
 
-struct submission {
+struct unpu_submission {
 	struct drm_file *file;
 	struct unpu_device *udev;
 	struct unpu_job *job;
 	const struct drm_unpu_submit *args;
 	struct drm_unpu_sync syncs[UNPU_MAX_SYNCS];
-	struct signal signals[UNPU_MAX_SYNCS];
+	struct unpu_signal signals[UNPU_MAX_SYNCS];
 	u32 num_signals;
 	u32 error_index;
 };
 
-static int submission_add_run(struct submission *sub, u32 i, u64 *total)
+static int unpu_submission_add_run(struct unpu_submission *sub, u32 i, u64 *total)
 {
 	struct unpu_job *job = sub->job;
 	struct unpu_program *program;
@@ -52,14 +52,14 @@ static int submission_add_run(struct submission *sub, u32 i, u64 *total)
 	return unpu_check_run(&run, program->num_dispatches, total, &sub->udev->info);
 }
 
-static int submission_add_runs(struct submission *sub)
+static int unpu_submission_add_runs(struct unpu_submission *sub)
 {
 	u64 total = 0;
 	u32 i;
 	int err;
 
 	for (i = 0; i < sub->args->runs.count; i++) {
-		err = submission_add_run(sub, i, &total);
+		err = unpu_submission_add_run(sub, i, &total);
 		if (err) {
 			sub->error_index = i;
 			return err;
@@ -68,7 +68,7 @@ static int submission_add_runs(struct submission *sub)
 	return 0;
 }
 
-static int submission_copy_syncs(struct submission *sub)
+static int unpu_submission_copy_syncs(struct unpu_submission *sub)
 {
 	u32 count = sub->args->syncs.count;
 	u32 i;
@@ -84,7 +84,7 @@ static int submission_copy_syncs(struct submission *sub)
 }
 
 /* drm_sched_job_add_syncobj_dependency() would cut the point to 32 bits. */
-static int submission_add_wait(struct submission *sub, const struct drm_unpu_sync *sync)
+static int unpu_submission_add_wait(struct unpu_submission *sub, const struct drm_unpu_sync *sync)
 {
 	struct dma_fence *fence;
 	int err;
@@ -97,7 +97,7 @@ static int submission_add_wait(struct submission *sub, const struct drm_unpu_syn
 }
 
 /* 0: the syncobj is no timeline so far. */
-static u64 last_point(struct drm_syncobj *syncobj)
+static u64 unpu_last_point(struct drm_syncobj *syncobj)
 {
 	struct dma_fence *fence = drm_syncobj_fence_get(syncobj);
 	u64 point = fence && dma_fence_is_chain(fence) ? fence->seqno : 0;
@@ -107,7 +107,8 @@ static u64 last_point(struct drm_syncobj *syncobj)
 }
 
 /* Points of one timeline rise within one call, too, whatever handle names it. */
-static bool signal_in_order(const struct submission *sub, const struct signal *signal)
+static bool unpu_signal_in_order(const struct unpu_submission *sub,
+				 const struct unpu_signal *signal)
 {
 	u32 i;
 
@@ -119,18 +120,18 @@ static bool signal_in_order(const struct submission *sub, const struct signal *s
 	 * Two callers who signal one point at once both come past this: the core then moves the
 	 * later one up, as it does for TIMELINE_SIGNAL.
 	 */
-	return !signal->point || signal->point > last_point(signal->syncobj);
+	return !signal->point || signal->point > unpu_last_point(signal->syncobj);
 }
 
-static int submission_add_signal(struct submission *sub, const struct drm_unpu_sync *sync)
+static int unpu_submission_add_signal(struct unpu_submission *sub, const struct drm_unpu_sync *sync)
 {
-	struct signal *signal = &sub->signals[sub->num_signals];
+	struct unpu_signal *signal = &sub->signals[sub->num_signals];
 
 	signal->syncobj = drm_syncobj_find(sub->file, sync->handle);
 	if (!signal->syncobj)
 		return -ENOENT;
 	signal->point = sync->point;
-	if (!signal_in_order(sub, signal)) {
+	if (!unpu_signal_in_order(sub, signal)) {
 		drm_syncobj_put(signal->syncobj);
 		return -EINVAL;
 	}
@@ -141,25 +142,25 @@ static int submission_add_signal(struct submission *sub, const struct drm_unpu_s
 	return signal->chain ? 0 : -ENOMEM;
 }
 
-static int submission_add_syncs(struct submission *sub)
+static int unpu_submission_add_syncs(struct unpu_submission *sub)
 {
 	u32 i;
 	int err;
 
-	err = submission_copy_syncs(sub);
+	err = unpu_submission_copy_syncs(sub);
 	for (i = 0; i < sub->args->syncs.count && !err; i++) {
 		if (sub->syncs[i].flags == DRM_UNPU_SYNC_WAIT)
-			err = submission_add_wait(sub, &sub->syncs[i]);
+			err = unpu_submission_add_wait(sub, &sub->syncs[i]);
 		else
-			err = submission_add_signal(sub, &sub->syncs[i]);
+			err = unpu_submission_add_signal(sub, &sub->syncs[i]);
 	}
 	return err;
 }
 
 /* Cannot fail: the chains are there. */
-static void submission_signal(struct submission *sub, struct dma_fence *out)
+static void unpu_submission_signal(struct unpu_submission *sub, struct dma_fence *out)
 {
-	struct signal *signal;
+	struct unpu_signal *signal;
 	u32 i;
 
 	for (i = 0; i < sub->num_signals; i++) {
@@ -172,7 +173,7 @@ static void submission_signal(struct submission *sub, struct dma_fence *out)
 	}
 }
 
-static void submission_finish(struct submission *sub)
+static void unpu_submission_finish(struct unpu_submission *sub)
 {
 	u32 i;
 
@@ -184,7 +185,7 @@ static void submission_finish(struct submission *sub)
 		unpu_job_free(sub->job);
 }
 
-static int submission_push(struct submission *sub, u64 *seqno)
+static int unpu_submission_push(struct unpu_submission *sub, u64 *seqno)
 {
 	struct dma_fence *out;
 	int err;
@@ -193,13 +194,13 @@ static int submission_push(struct submission *sub, u64 *seqno)
 	if (err)
 		return err;
 	sub->job = NULL;
-	submission_signal(sub, out);
+	unpu_submission_signal(sub, out);
 	dma_fence_put(out);
 	return 0;
 }
 
 /* Here only so that a lost context is -EIO before its programs are -ESTALE; the push decides. */
-static bool ctx_takes_jobs(struct unpu_ctx *ctx)
+static bool unpu_ctx_takes_jobs(struct unpu_ctx *ctx)
 {
 	bool takes;
 
@@ -209,28 +210,28 @@ static bool ctx_takes_jobs(struct unpu_ctx *ctx)
 	return takes;
 }
 
-static int submission_run(struct submission *sub, struct unpu_ctx *ctx, u64 *seqno)
+static int unpu_submission_run(struct unpu_submission *sub, struct unpu_ctx *ctx, u64 *seqno)
 {
 	struct unpu_job *job;
 	int err;
 
-	if (!ctx_takes_jobs(ctx))
+	if (!unpu_ctx_takes_jobs(ctx))
 		return -EIO;
 	job = unpu_job_create(ctx, sub->file);
 	if (IS_ERR(job))
 		return PTR_ERR(job);
 	sub->job = job;
-	err = submission_add_runs(sub);
+	err = unpu_submission_add_runs(sub);
 	if (!err)
-		err = submission_add_syncs(sub);
-	return err ? err : submission_push(sub, seqno);
+		err = unpu_submission_add_syncs(sub);
+	return err ? err : unpu_submission_push(sub, seqno);
 }
 
 int unpu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *file)
 {
 	struct unpu_device *udev = to_unpu_device(drm);
 	struct drm_unpu_submit *args = data;
-	struct submission sub = {
+	struct unpu_submission sub = {
 		.file = file, .udev = udev, .args = args, .error_index = NO_RUN,
 	};
 	struct unpu_ctx *ctx;
@@ -246,8 +247,8 @@ int unpu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *file)
 		return -ENOENT;
 	err = -ENODEV;
 	if (drm_dev_enter(drm, &idx)) {
-		err = submission_run(&sub, ctx, &seqno);
-		submission_finish(&sub);
+		err = unpu_submission_run(&sub, ctx, &seqno);
+		unpu_submission_finish(&sub);
 		drm_dev_exit(idx);
 	}
 	if (!err)
