@@ -165,9 +165,21 @@ struct unpu_device {
 
 	struct workqueue_struct *submit_wq;	/* ordered: run_job and free_job of all contexts */
 	struct workqueue_struct *reset_wq;	/* ordered: time-outs, cancels, losses, attaching */
-	struct work_struct lost_work;
+	struct delayed_work lost_work;
+	/* Under ctx_lock. Set before the epoch counts up, until a reset or resume has succeeded. */
+	bool lost;
+	u32 losses;			/* also those that came while it was lost */
+	atomic64_t unblocked_ns;	/* when a hung job last left the device to the others */
 	struct unpu_stats stats;
 };
+
+/* For creators, who have read the epoch before: with the new one they see that it is lost. */
+static inline bool unpu_device_is_lost(const struct unpu_device *udev)
+{
+	/* Pairs with atomic_inc_return() in unpu_device_lose(). */
+	smp_rmb();
+	return READ_ONCE(udev->lost);
+}
 
 static inline struct unpu_device *to_unpu_device(struct drm_device *drm)
 {
@@ -287,18 +299,21 @@ struct unpu_ctx {
 	spinlock_t lock;		/* what follows */
 	u32 state;			/* enum drm_unpu_ctx_state */
 	bool cancelled;			/* ends: no job starts any more */
+	bool detached;			/* the device has it no more */
 	struct list_head jobs;		/* from SUBMIT to their end, in order */
 	u32 queued;			/* length of jobs */
 	u64 submitted, completed, failed;
 	int failed_errno;
 	u64 busy_ns, queued_ns;
 
-	/* The watchdog: what progress was seen, and when. */
+	/*
+	 * On reset_wq: looks whether jobs get on, and ends the context on the device once it is
+	 * cancelled. What progress was seen when, and when the oldest job became that.
+	 */
 	struct delayed_work watchdog;
 	u32 progress;
-	ktime_t progress_time;
+	ktime_t progress_time, head_time;
 
-	struct work_struct cancel_work;		/* on reset_wq */
 	struct work_struct release_work;	/* on the module's own */
 };
 
@@ -309,6 +324,7 @@ struct unpu_job {
 	struct unpu_ctx *ctx;		/* a reference */
 	struct list_head link;		/* unpu_ctx.jobs; then, maybe, unpu_device.quarantine */
 	enum unpu_job_state state;	/* under ctx->lock */
+	int error;			/* under ctx->lock; not 0: it ends with this, whatever comes */
 	struct dma_fence *out;		/* unpu_fence_create(); the job's reference */
 	struct dma_fence *hw_fence;	/* what run_job returns; made at SUBMIT */
 	u64 seqno;
@@ -342,8 +358,9 @@ int unpu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *file)
 
 /* Workqueues, lists; drmm. */
 int unpu_sched_dev_init(struct unpu_device *udev);
-/* The context's scheduler and entity. */
+/* The context's scheduler and entity, and its watchdog. */
 int unpu_sched_ctx_init(struct unpu_ctx *ctx);
+/* Without jobs. Ends it on the device if nobody has; may wait for that. */
 void unpu_sched_ctx_fini(struct unpu_ctx *ctx);
 /* A zeroed job with its fences and drm_sched_job_init() done; runs and dependencies are added by
  * the caller, who until the push ends it by unpu_job_free(). */
@@ -358,11 +375,16 @@ int unpu_job_push(struct unpu_job *job, struct dma_fence **out, u64 *seqno);
 /* From the hardware's side, in process or interrupt thread context; unknown or ended jobs are
  * ignored: false. */
 bool unpu_job_done(struct unpu_device *udev, u32 ctx_hw_id, u64 seqno, int error, u64 busy_ns);
-/* Ends all jobs of the context: those not with the device at once, out-fences first. */
+/*
+ * Ends all jobs of the context: those not with the device at once, the others when it has said that
+ * the context is quiet, or was given up. Does not wait.
+ */
 void unpu_ctx_end_jobs(struct unpu_ctx *ctx, u32 state, int error);
 /* Everything in the device is lost, or is given up: all contexts are LOST, all out-fences signal
  * -ENODEV, the epoch counts up. Any process context. */
 void unpu_device_lost(struct unpu_device *udev);
+/* After a resume: it works again, with nothing in it. A reset after a loss needs no call. */
+void unpu_device_found(struct unpu_device *udev);
 
 /* ---- unpu_fence.c -------------------------------------------------------------------------- */
 
@@ -391,11 +413,22 @@ int unpu_device_resume(struct unpu_device *udev);
 
 int unpu_pci_register(void);
 void unpu_pci_unregister(void);
-int unpu_mock_register(void);	/* without UNPU_MOCK in the build: 0 */
+#ifdef UNPU_MOCK
+int unpu_mock_register(void);
 void unpu_mock_unregister(void);
+#else
+static inline int unpu_mock_register(void)
+{
+	return 0;
+}
+
+static inline void unpu_mock_unregister(void)
+{
+}
+#endif
 
 /* A small text about the hung or lost context, once until it is read. */
-void unpu_dump(struct unpu_device *udev, const struct unpu_ctx *ctx, const char *why);
+void unpu_dump(struct unpu_device *udev, struct unpu_ctx *ctx, const char *why);
 
 /* Module-wide: frees contexts and programs away from the queues that drop them. */
 extern struct workqueue_struct *unpu_release_wq;
