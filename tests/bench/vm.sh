@@ -13,6 +13,7 @@ words="-p ${PROMPT:-16} -n ${GENERATE:-64} -r 1"
 vdev=${VDEV:-$build/unpu-vdev}
 results=$work/results
 models=("$@")
+python=$(command -v /usr/bin/python3 || command -v python3)
 limit=3600
 
 have_tools || exit
@@ -25,7 +26,7 @@ make_models() {
 	mkdir -p "$dir"
 	for type in q4_0 q8_0; do
 		name=$dir/smollm2-135m-$type.gguf
-		[ -e "$name" ] || python3 "$shared/tools/mkmodel.py" smollm2-135m "$name.new" \
+		[ -e "$name" ] || "$python" "$shared/tools/mkmodel.py" smollm2-135m "$name.new" \
 			--type $type --vocab "$shared/vocabs/ggml-vocab-smollm2.gguf" &&
 			mv "$name.new" "$name" || return
 		models+=("$name")
@@ -96,7 +97,7 @@ if ! grep -q '^guest' "$results" 2>/dev/null; then
 	exit 1
 fi
 
-python3 - "$results" <<'EOF_PYTHON'
+"$python" - "$results" <<'EOF_PYTHON'
 import collections
 import json
 import statistics

@@ -4,6 +4,7 @@
 # shellcheck shell=sh
 
 slot=0000:00:05.0	# the device of unpu-vdev
+bus_device=/sys/bus/pci/devices/$slot
 driver=/sys/bus/pci/drivers/unpu
 model=/data/aidreams260k.gguf
 prompt='I dream of'
@@ -109,8 +110,7 @@ nodes() {
 
 # The character device that the bus device has, or nothing.
 node() {
-	for entry in "/sys/bus/pci/devices/$slot"/accel/accel* \
-		"/sys/bus/pci/devices/$slot"/drm/render*; do
+	for entry in "$bus_device"/accel/accel* "$bus_device"/drm/render*; do
 		[ -e "$entry" ] || continue
 		sed -n 's/^DEVNAME=/\/dev\//p' "$entry/uevent"
 		return
@@ -132,9 +132,18 @@ bind() { echo "$slot" >"$driver/bind" && nodes; }
 
 # Driver loaded, device bound: what every case begins with, whatever the one before it left.
 ready() {
+	[ ! -e /sys/devices/platform/unpu_mock.0 ] || within 2 rmmod unpu || return
 	[ -e /sys/module/unpu ] || load unpu.ko || return
 	[ -e "$driver/$slot" ] || bind || return
 	within 10 has_node
+}
+
+# The same with the mock, which stands in for a device in the kernel itself.
+mock_ready() {
+	bus_device=/sys/devices/platform/unpu_mock.0
+	[ -c "$(node)" ] && return
+	[ ! -e /sys/module/unpu ] || within 2 rmmod unpu || return
+	load unpu.ko mock=1 && within 10 has_node
 }
 
 # ---- the command ----
