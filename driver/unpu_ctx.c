@@ -89,7 +89,6 @@ static struct unpu_ctx *unpu_ctx_alloc(struct unpu_file *ufile,
 	ctx->udev = udev;
 	ctx->usage = unpu_usage_get(ufile->usage);
 	INIT_LIST_HEAD(&ctx->link);
-	ctx->epoch = atomic_read(&udev->epoch);
 	ctx->priority = args->priority;
 	ctx->timeout_ns = args->timeout_ns ?: udev->info.default_timeout_ns;
 	INIT_WORK(&ctx->release_work, unpu_ctx_release_work);
@@ -118,7 +117,9 @@ static struct unpu_ctx *unpu_ctx_create(struct unpu_file *ufile,
 
 	if (!ctx)
 		return ERR_PTR(-ENOMEM);
-	err = udev->hw->ctx_create(udev, ctx);
+	err = unpu_epoch_get(udev, &ctx->epoch);
+	if (!err)
+		err = udev->hw->ctx_create(udev, ctx);
 	if (err)
 		goto err_free;
 	err = unpu_sched_ctx_init(ctx);

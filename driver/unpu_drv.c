@@ -18,6 +18,12 @@
 
 struct workqueue_struct *unpu_release_wq;
 
+int unpu_epoch_get(const struct unpu_device *udev, int *epoch)
+{
+	*epoch = atomic_read(&udev->epoch);
+	return unpu_device_is_lost(udev) ? -ENODEV : 0;
+}
+
 /* ---- DEV_QUERY ----------------------------------------------------------------------------- */
 
 static int unpu_query_answer(struct drm_unpu_dev_query *args, const void *answer, u32 bytes)

@@ -84,16 +84,20 @@ struct unpu_shader;
  */
 struct unpu_hw_ops {
 	const char *name;
-	/* Fills udev->info (checked, no more than the limits above) and udev->shaders, and makes
-	 * the heap by unpu_gem_init(). After it events may come. */
+	/*
+	 * Fills udev->info (checked, no more than the limits above) and udev->shaders, and makes
+	 * the heap by unpu_gem_init(). After it events may come.
+	 */
 	int (*init)(struct unpu_device *udev);
 	/* The bus device goes, or never came to be: no event after it. Jobs need no answer. */
 	void (*fini)(struct unpu_device *udev);
 	void (*suspend)(struct unpu_device *udev);
 	int (*resume)(struct unpu_device *udev);
 
-	/* Waits, killably, for the device's verdict. On success sets bo->hw_id and its like; never
-	 * 0, so that 0 may stand for none. */
+	/*
+	 * Waits, killably, for the device's verdict. On success sets bo->hw_id and its like; never
+	 * 0, so that 0 may stand for none.
+	 */
 	int (*bo_create)(struct unpu_device *udev, struct unpu_bo *bo);
 	int (*shader_create)(struct unpu_device *udev, struct unpu_shader *shader);
 	int (*program_create)(struct unpu_device *udev, struct unpu_program *program,
@@ -144,8 +148,10 @@ struct unpu_device {
 
 	/* Set before drm_dev_unplug(), never cleared: waits for the device end with -ENODEV. */
 	bool dead;
-	/* Counts up when everything in the device is lost. Objects carry the one they were made in:
-	 * of an older one they are -ESTALE. */
+	/*
+	 * Counts up when everything in the device is lost. Objects carry the one they were made in:
+	 * of an older one they are -ESTALE.
+	 */
 	atomic_t epoch;
 
 	/* The window: what buffers with DRM_UNPU_BO_MMAP are carved from. devm. */
@@ -154,13 +160,15 @@ struct unpu_device {
 	u64 window_bytes;
 	struct drm_mm heap;		/* in bytes from the start of the window */
 	u64 heap_bytes;
-	struct mutex heap_lock;
+	struct mutex heap_lock;		/* drm_mm */
 	atomic64_t window_used, device_used;
 
-	spinlock_t ctx_lock;
+	spinlock_t ctx_lock;		/* the two lists, and what says so */
 	struct list_head ctxs;		/* all, until their release */
-	/* Jobs that were with the device when it did not answer: their programs, and so their
-	 * buffers, are not handed on before another epoch. Under ctx_lock. */
+	/*
+	 * Jobs that were with the device when it did not answer: their programs, and so their
+	 * buffers, are not handed on before another epoch. Under ctx_lock.
+	 */
 	struct list_head quarantine;
 
 	struct workqueue_struct *submit_wq;	/* ordered: run_job and free_job of all contexts */
@@ -180,6 +188,12 @@ static inline bool unpu_device_is_lost(const struct unpu_device *udev)
 	smp_rmb();
 	return READ_ONCE(udev->lost);
 }
+
+/*
+ * The epoch of an object that is to be made, before the device is asked or anything is looked up
+ * for it: what is lost meanwhile is rather of too old an epoch. -ENODEV: there is none now.
+ */
+int unpu_epoch_get(const struct unpu_device *udev, int *epoch);
 
 static inline struct unpu_device *to_unpu_device(struct drm_device *drm)
 {
@@ -293,7 +307,7 @@ struct unpu_ctx {
 
 	struct drm_gpu_scheduler sched;
 	struct drm_sched_entity entity;
-	struct mutex submit_lock;
+	struct mutex submit_lock;	/* from arm to push, and the seqno */
 	u64 fence_context;		/* of out-fences */
 
 	spinlock_t lock;		/* what follows */
@@ -324,7 +338,7 @@ struct unpu_job {
 	struct unpu_ctx *ctx;		/* a reference */
 	struct list_head link;		/* unpu_ctx.jobs; then, maybe, unpu_device.quarantine */
 	enum unpu_job_state state;	/* under ctx->lock */
-	int error;			/* under ctx->lock; not 0: it ends with this, whatever comes */
+	int error;			/* under ctx->lock; not 0: what it ends with */
 	struct dma_fence *out;		/* unpu_fence_create(); the job's reference */
 	struct dma_fence *hw_fence;	/* what run_job returns; made at SUBMIT */
 	u64 seqno;
@@ -362,8 +376,10 @@ int unpu_sched_dev_init(struct unpu_device *udev);
 int unpu_sched_ctx_init(struct unpu_ctx *ctx);
 /* Without jobs. Ends it on the device if nobody has; may wait for that. */
 void unpu_sched_ctx_fini(struct unpu_ctx *ctx);
-/* A zeroed job with its fences and drm_sched_job_init() done; runs and dependencies are added by
- * the caller, who until the push ends it by unpu_job_free(). */
+/*
+ * A zeroed job with its fences and drm_sched_job_init() done; runs and dependencies are added by
+ * the caller, who until the push ends it by unpu_job_free().
+ */
 struct unpu_job *unpu_job_create(struct unpu_ctx *ctx, struct drm_file *file);
 void unpu_job_free(struct unpu_job *job);
 /*
@@ -372,16 +388,20 @@ void unpu_job_free(struct unpu_job *job);
  * scheduler and *out is a reference of the caller's on its out-fence.
  */
 int unpu_job_push(struct unpu_job *job, struct dma_fence **out, u64 *seqno);
-/* From the hardware's side, in process or interrupt thread context; unknown or ended jobs are
- * ignored: false. */
+/*
+ * From the hardware's side, in process or interrupt thread context; unknown or ended jobs are
+ * ignored: false.
+ */
 bool unpu_job_done(struct unpu_device *udev, u32 ctx_hw_id, u64 seqno, int error, u64 busy_ns);
 /*
  * Ends all jobs of the context: those not with the device at once, the others when it has said that
  * the context is quiet, or was given up. Does not wait.
  */
 void unpu_ctx_end_jobs(struct unpu_ctx *ctx, u32 state, int error);
-/* Everything in the device is lost, or is given up: all contexts are LOST, all out-fences signal
- * -ENODEV, the epoch counts up. Any process context. */
+/*
+ * Everything in the device is lost, or is given up: all contexts are LOST, all out-fences signal
+ * -ENODEV, the epoch counts up. Any process context.
+ */
 void unpu_device_lost(struct unpu_device *udev);
 /* After a resume: it works again, with nothing in it. A reset after a loss needs no call. */
 void unpu_device_found(struct unpu_device *udev);

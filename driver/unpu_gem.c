@@ -333,21 +333,25 @@ static struct unpu_bo *unpu_bo_create(struct unpu_device *udev,
 	if (!bo)
 		return ERR_PTR(-ENOMEM);
 	bo->flags = args->flags;
-	/* Before the device is asked: what is lost meanwhile is rather of too old an epoch. */
-	bo->epoch = atomic_read(&udev->epoch);
 	bo->base.funcs = &unpu_gem_funcs;
 	drm_gem_private_object_init(&udev->drm, &bo->base, PAGE_ALIGN(args->size));
+	err = unpu_epoch_get(udev, &bo->epoch);
+	if (err)
+		goto err_release;
 	if (bo->flags & DRM_UNPU_BO_MMAP)
 		err = unpu_window_charge(udev, bo);
 	else
 		err = unpu_device_charge(udev, bo);
-	if (!err) {
-		err = udev->hw->bo_create(udev, bo);
-		if (err)
-			unpu_bo_uncharge(udev, bo);
-	}
-	if (!err)
-		return bo;
+	if (err)
+		goto err_release;
+	err = udev->hw->bo_create(udev, bo);
+	if (err)
+		goto err_uncharge;
+	return bo;
+
+err_uncharge:
+	unpu_bo_uncharge(udev, bo);
+err_release:
 	unpu_bo_release(bo);
 	return ERR_PTR(err);
 }

@@ -137,15 +137,15 @@ static int unpu_draft_alloc_program(struct unpu_draft *draft)
 	drm_dev_get(&udev->drm);
 	program->udev = udev;
 	INIT_WORK(&program->release_work, unpu_program_release_work);
-	/* Before anything is looked up: what is lost meanwhile is rather of too old an epoch. */
-	program->epoch = atomic_read(&udev->epoch);
 	program->num_dispatches = draft->image.num_dispatches;
 	draft->program = program;
 	program->bos = kvcalloc(draft->image.num_buffers, sizeof(*program->bos),
 				GFP_KERNEL_ACCOUNT);
 	program->shaders = kvcalloc(draft->image.num_dispatches, sizeof(*program->shaders),
 				    GFP_KERNEL_ACCOUNT);
-	return program->bos && program->shaders ? 0 : -ENOMEM;
+	if (!program->bos || !program->shaders)
+		return -ENOMEM;
+	return unpu_epoch_get(udev, &program->epoch);
 }
 
 static int unpu_draft_add_buffer(struct unpu_draft *draft, u32 i)

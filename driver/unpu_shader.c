@@ -48,9 +48,11 @@ static struct unpu_shader *unpu_shader_create(struct unpu_device *udev,
 	kref_init(&shader->ref);
 	drm_dev_get(&udev->drm);
 	shader->udev = udev;
-	shader->epoch = atomic_read(&udev->epoch);
 	shader->spec_words = args->spec_words;
 	memcpy(shader->name.name, args->name, sizeof(shader->name.name));
+	err = unpu_epoch_get(udev, &shader->epoch);
+	if (err)
+		goto err_put;
 	err = -EFAULT;
 	if (copy_from_user(shader->spec, unpu_user_ptr(args->spec),
 			   args->spec_words * sizeof(u32)))
