@@ -219,7 +219,7 @@ static struct pci_driver unpu_pci_driver = {
 	.id_table = unpu_pci_ids,
 	.probe = unpu_pci_probe,
 	.remove = unpu_pci_remove,
-	/* A kexec finds the device forgotten by its old driver; nothing of that waits for the peer. */
+	/* A kexec finds a device that has forgotten this driver; nothing waits for the peer. */
 	.shutdown = unpu_pci_remove,
 	.driver.pm = pm_sleep_ptr(&unpu_pci_pm),
 };

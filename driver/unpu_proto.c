@@ -6,9 +6,9 @@
  * READ_ONCE() or an acquire load, or copied by unpu_proto_read(), and only the copy is checked and
  * used. What it says wrong costs a message, and at worst everything that is in the device.
  *
- * Lock order: attach_lock, event_lock, lock. `attached` changes under the latter two. unpu_job_done()
- * is called under event_lock alone, unpu_device_lost() under none. On the path that signals fences
- * are event_lock and lock: nothing allocates under them.
+ * Lock order: attach_lock, event_lock, lock. `attached` changes under the latter two.
+ * unpu_job_done() is called under event_lock alone, unpu_device_lost() under none. On the path that
+ * signals fences are event_lock and lock: nothing allocates under them.
  */
 #include <linux/bitmap.h>
 #include <linux/delay.h>
@@ -26,14 +26,13 @@
 #include "uapi/unpu_proto.h"
 
 #define UNPU_PROTO_READY_MS	10000	/* for the device's engine to open, at probe */
-#define UNPU_PROTO_ATTACH_MS	500	/* for a device that is there; later ones by the poll */
-#define UNPU_PROTO_RETRY_MS	5000	/* to ask a device once more that did not attach */
+#define UNPU_PROTO_ATTACH_MS	500	/* to attach, or to be ready later; it is asked again */
 #define UNPU_PROTO_RERING_MS	100
 #define UNPU_PROTO_SILENT_MS	3000	/* without a heartbeat: said once */
 
 /* Between two looks at the rings and the epoch; interrupts may be lost. */
 #define UNPU_PROTO_POLL_FULL_MS	10	/* something waits for room in the command ring */
-#define UNPU_PROTO_POLL_BUSY_MS	100	/* the device owes something, or is not attached */
+#define UNPU_PROTO_POLL_BUSY_MS	100	/* the device owes something */
 #define UNPU_PROTO_POLL_IDLE_MS	1000
 
 #define UNPU_PROTO_NUM_REQUESTS	UNPU_PROTO_NUM_COMMANDS
@@ -84,11 +83,12 @@ struct unpu_proto_request {
 	s32 status;
 	u64 value;
 	struct drm_mm_node *image;
+	const struct unpu_ctx *owner;	/* of a context that is made */
 };
 
 /* A context's jobs that the device has. */
 struct unpu_proto_flight {
-	const struct unpu_ctx *owner;	/* only compared */
+	const struct unpu_ctx *owner;	/* only compared; from the answer to the end */
 	u32 num;
 	struct {
 		u64 seqno;
@@ -104,11 +104,11 @@ struct unpu_proto {
 	struct workqueue_struct *wq;
 	wait_queue_head_t wait;		/* answers, room in the ring, attaching, loss */
 
-	struct mutex attach_lock;
+	struct mutex attach_lock;	/* one attaches at a time; what follows */
 	struct drm_unpu_dev_info info;	/* as said at the first time */
 	bool known;			/* that, and udev->shaders */
 
-	struct mutex event_lock;
+	struct mutex event_lock;	/* who takes events; what follows */
 	u32 events_taken;
 	u32 beat;
 	unsigned long beat_time;	/* jiffies */
@@ -119,8 +119,6 @@ struct unpu_proto {
 	bool suspended;
 	bool attached;
 	bool broken;			/* the device has said what cannot be */
-	bool retry;			/* it did not attach: once more when it may be worth it */
-	unsigned long retry_time;	/* jiffies */
 	u32 nonce, epoch;
 	u32 commands_made;
 	u32 bo_destroy;			/* index after the last BO_DESTROY */
@@ -144,6 +142,26 @@ static struct unpu_proto *to_unpu_proto(struct unpu_device *udev)
 
 /* ---- the window ---------------------------------------------------------------------------- */
 
+/* A word of the device: what it wrote before the word is seen after this. */
+static u32 unpu_proto_load(const u32 *word)
+{
+	/* Pairs with the device's release of the same word. */
+	return virt_load_acquire(word);
+}
+
+static void unpu_proto_store(u32 *word, u32 value)
+{
+	/* Pairs with the device's acquire of the same word. */
+	virt_store_release(word, value);
+}
+
+/* Between a write of ours and a read of the device's, where the device does it the other way. */
+static void unpu_proto_fence(void)
+{
+	/* Pairs with the device's full barrier before it goes to sleep, and after it publishes. */
+	virt_mb();
+}
+
 /*
  * The only way by which more than a word is read: each word is loaded once, so that what is checked
  * is what is used.
@@ -160,7 +178,7 @@ static void unpu_proto_read(const void *window, u32 offset, void *to, u32 bytes)
 /* After what was published: either this sees that the device sleeps, or the device sees it. */
 static void unpu_proto_ring(struct unpu_proto *p)
 {
-	virt_mb();
+	unpu_proto_fence();
 	if (READ_ONCE(p->dev->wants_doorbell))
 		p->transport->ring(p->transport);
 }
@@ -168,7 +186,7 @@ static void unpu_proto_ring(struct unpu_proto *p)
 int unpu_proto_check(struct device *dev, const void *window, u64 bytes)
 {
 	const struct unpu_proto_device *page = window + UNPU_PROTO_DEVICE;
-	u32 magic = virt_load_acquire(&page->magic);
+	u32 magic = unpu_proto_load(&page->magic);
 	u32 version = READ_ONCE(page->version);
 	u64 said = READ_ONCE(page->window_bytes);
 
@@ -178,7 +196,7 @@ int unpu_proto_check(struct device *dev, const void *window, u64 bytes)
 		return -ENODEV;
 	}
 	if (version != UNPU_PROTO_VERSION) {
-		dev_err(dev, "the device process speaks version %u of the protocol, this driver %u\n",
+		dev_err(dev, "the device process speaks version %u of its protocol, unpu.ko %u\n",
 			version, UNPU_PROTO_VERSION);
 		return -EPROTONOSUPPORT;
 	}
@@ -243,7 +261,7 @@ static void unpu_proto_id_end(struct unpu_proto_ids *ids, u32 id)
 	ids->num_ending++;
 }
 
-/* The device has forgotten everything; ids that somebody here has stay theirs. */
+/* The device has forgotten everything; ids of which somebody here will say the end stay theirs. */
 static void unpu_proto_ids_forget(struct unpu_proto_ids *ids)
 {
 	bitmap_andnot(ids->used, ids->used, ids->ending, ids->size);
@@ -268,7 +286,7 @@ static int unpu_proto_ids_init(struct unpu_device *udev, struct unpu_proto_ids *
 
 static bool unpu_proto_room(struct unpu_proto *p)
 {
-	u32 taken = virt_load_acquire(&p->dev->commands_taken);
+	u32 taken = unpu_proto_load(&p->dev->commands_taken);
 
 	if (p->commands_made - taken > UNPU_PROTO_NUM_COMMANDS) {
 		p->broken = true;
@@ -290,7 +308,7 @@ static void unpu_proto_send(struct unpu_proto *p, const struct unpu_proto_comman
 		p->bo_destroy = p->commands_made;
 		p->bo_destroy_due = true;
 	}
-	virt_store_release(&p->drv->commands_made, p->commands_made);
+	unpu_proto_store(&p->drv->commands_made, p->commands_made);
 	unpu_proto_ring(p);
 }
 
@@ -458,6 +476,8 @@ static void unpu_proto_request_answer(struct unpu_proto *p, struct unpu_proto_re
 		unpu_proto_id_put(ids, id);
 	} else {
 		__set_bit(id, ids->live);
+		if (request->kind == UNPU_PROTO_KIND_CTX)
+			p->flights[id].owner = request->owner;
 		if (request->zombie)
 			unpu_proto_id_end(ids, id);
 	}
@@ -548,7 +568,7 @@ static bool unpu_proto_take_event(struct unpu_proto *p, const struct unpu_proto_
 		known = unpu_proto_take_job(p, event);
 	if (!known)
 		dev_warn_ratelimited(p->udev->drm.dev,
-				     "the device says what nobody waits for: type %u, tag %u, context %u, seqno %llu\n",
+				     "an event nobody waits for: type %u, tag %u, id %u, value %llu\n",
 				     event->type, event->tag, event->id, event->value);
 	return known;
 }
@@ -556,7 +576,7 @@ static bool unpu_proto_take_event(struct unpu_proto *p, const struct unpu_proto_
 /* Under event_lock. Not more than the ring holds, however fast the device makes them. */
 static unsigned int unpu_proto_take_events(struct unpu_proto *p)
 {
-	u32 made = virt_load_acquire(&p->dev->events_made);
+	u32 made = unpu_proto_load(&p->dev->events_made);
 	struct unpu_proto_event event;
 	unsigned int num = 0;
 	u32 slot;
@@ -574,7 +594,7 @@ static unsigned int unpu_proto_take_events(struct unpu_proto *p)
 				sizeof(event));
 		p->events_taken++;
 		/* The slot is the device's again only after it was read. */
-		virt_store_release(&p->drv->events_taken, p->events_taken);
+		unpu_proto_store(&p->drv->events_taken, p->events_taken);
 		num += unpu_proto_take_event(p, &event);
 	}
 	return num;
@@ -592,7 +612,7 @@ unsigned int unpu_proto_events(struct unpu_device *udev)
 		num = unpu_proto_take_events(p);
 		WRITE_ONCE(p->drv->wants_doorbell, 1);
 		/* Either the device sees that we sleep, or this sees what it has made. */
-		virt_mb();
+		unpu_proto_fence();
 		num += unpu_proto_take_events(p);
 		spin_lock(&p->lock);
 		unpu_proto_pump(p);
@@ -612,7 +632,6 @@ unsigned int unpu_proto_events(struct unpu_device *udev)
  */
 static void unpu_proto_detach(struct unpu_proto *p)
 {
-	struct unpu_proto_flight *flight;
 	u32 i;
 
 	p->attached = false;
@@ -624,16 +643,15 @@ static void unpu_proto_detach(struct unpu_proto *p)
 			continue;
 		request->status = -ENODEV;
 		request->done = true;
-		if (request->kind == UNPU_PROTO_KIND_CTX && request->destroy)
-			p->flights[request->id].owner = NULL;
 		if (!request->undone)
 			unpu_proto_id_put(&p->ids[request->kind], request->id);
 		unpu_proto_request_end(p, request);
 	}
 	for (i = 0; i < UNPU_PROTO_NUM_KINDS; i++)
 		unpu_proto_ids_forget(&p->ids[i]);
-	for (flight = p->flights; flight < p->flights + UNPU_PROTO_MAX_CTXS; flight++)
-		flight->num = 0;
+	/* Whose context was there says nothing any more; its number is free. */
+	bitmap_zero(p->ids[UNPU_PROTO_KIND_CTX].used, UNPU_PROTO_MAX_CTXS);
+	memset(p->flights, 0, sizeof(p->flights));
 	p->backlog_sent = p->backlog_made;
 	p->bo_destroy_due = false;
 	p->due = 0;
@@ -650,18 +668,18 @@ static void unpu_proto_ask_attach(struct unpu_proto *p)
 	} while (!p->nonce || p->nonce == last || p->nonce == READ_ONCE(p->drv->attach));
 	memset(p->drv, 0, sizeof(*p->drv));
 	WRITE_ONCE(p->drv->version, UNPU_PROTO_VERSION);
-	virt_store_release(&p->drv->attach, p->nonce);
+	unpu_proto_store(&p->drv->attach, p->nonce);
 	p->transport->ring(p->transport);
 }
 
 static bool unpu_proto_ready(const struct unpu_proto *p)
 {
-	return virt_load_acquire(&p->dev->state) != UNPU_PROTO_STATE_BOOT;
+	return unpu_proto_load(&p->dev->state) != UNPU_PROTO_STATE_BOOT;
 }
 
 static bool unpu_proto_answered(const struct unpu_proto *p)
 {
-	return virt_load_acquire(&p->dev->attached) == p->nonce;
+	return unpu_proto_load(&p->dev->attached) == p->nonce;
 }
 
 /* Looks again now and then: there need not be an interrupt. */
@@ -713,19 +731,11 @@ static void unpu_proto_set_attached(struct unpu_proto *p)
 	p->events_taken = 0;
 	p->beat_time = jiffies;
 	p->silent = false;
-	p->retry = false;
 	p->attached = true;
 	WRITE_ONCE(p->drv->wants_doorbell, 1);
-	virt_mb();
-}
-
-/* Under lock, whether or not it attached: the poll tries again. */
-static void unpu_proto_start_poll(struct unpu_proto *p)
-{
-	if (p->poll_ms || !p->open || p->suspended)
-		return;
+	unpu_proto_fence();
 	p->poll_ms = UNPU_PROTO_POLL_BUSY_MS;
-	queue_delayed_work(p->wq, &p->poll, msecs_to_jiffies(p->poll_ms));
+	mod_delayed_work(p->wq, &p->poll, msecs_to_jiffies(p->poll_ms));
 }
 
 static int unpu_proto_info(struct unpu_proto *p);
@@ -769,14 +779,6 @@ static int unpu_proto_attach(struct unpu_proto *p, u32 ready_ms)
 	/* Both change under attach_lock. */
 	if (p->open && !p->suspended)
 		err = unpu_proto_attach_within(p, ready_ms);
-	spin_lock(&p->lock);
-	if (err) {
-		p->epoch = READ_ONCE(p->dev->epoch);
-		p->retry = true;
-		p->retry_time = jiffies + msecs_to_jiffies(UNPU_PROTO_RETRY_MS);
-	}
-	unpu_proto_start_poll(p);
-	spin_unlock(&p->lock);
 	mutex_unlock(&p->attach_lock);
 	return err;
 }
@@ -797,7 +799,7 @@ static const char *unpu_proto_lost_why(const struct unpu_proto *p)
 	return NULL;
 }
 
-/* A device that has said nothing for long is only spoken of: it may have been stopped for a while. */
+/* A device that is silent for long is only spoken of: it may have been stopped for a while. */
 static void unpu_proto_watch_heart(struct unpu_proto *p)
 {
 	u32 beat = READ_ONCE(p->dev->heartbeat);
@@ -818,38 +820,25 @@ static void unpu_proto_watch_heart(struct unpu_proto *p)
 			     UNPU_PROTO_SILENT_MS / 1000);
 }
 
-/* One that did not attach in time is asked again when it is another, or after a while. */
-static bool unpu_proto_worth_retry(const struct unpu_proto *p)
-{
-	return p->retry && READ_ONCE(p->dev->state) == UNPU_PROTO_STATE_READY &&
-	       (READ_ONCE(p->dev->epoch) != p->epoch || time_after(jiffies, p->retry_time));
-}
-
-/* True: everything in the device is lost, or it should be attached once more. */
+/* True: everything in the device is lost. */
 static bool unpu_proto_watch(struct unpu_proto *p)
 {
-	const char *why;
-	bool lost;
+	const char *why = NULL;
 
 	mutex_lock(&p->event_lock);
 	spin_lock(&p->lock);
 	if (p->attached) {
 		why = unpu_proto_lost_why(p);
-		lost = why;
-		if (why) {
-			dev_warn_ratelimited(p->udev->drm.dev, "the device is lost: %s\n", why);
+		if (why)
 			unpu_proto_detach(p);
-		} else {
+		else
 			unpu_proto_watch_heart(p);
-		}
-	} else {
-		lost = unpu_proto_worth_retry(p);
-		if (lost)
-			p->retry = false;
 	}
 	spin_unlock(&p->lock);
 	mutex_unlock(&p->event_lock);
-	return lost;
+	if (why)
+		dev_warn_ratelimited(p->udev->drm.dev, "the device is lost: %s\n", why);
+	return why;
 }
 
 static void unpu_proto_poll(struct work_struct *work)
@@ -860,10 +849,12 @@ static void unpu_proto_poll(struct work_struct *work)
 	if (unpu_proto_watch(p))
 		unpu_device_lost(p->udev);
 	spin_lock(&p->lock);
+	if (!p->attached)
+		p->poll_ms = 0;
 	if (p->poll_ms) {
 		if (unpu_proto_waits(p) || p->broken)
 			p->poll_ms = UNPU_PROTO_POLL_FULL_MS;
-		else if (p->due || !p->attached)
+		else if (p->due)
 			p->poll_ms = UNPU_PROTO_POLL_BUSY_MS;
 		else
 			p->poll_ms = UNPU_PROTO_POLL_IDLE_MS;
@@ -884,7 +875,6 @@ static void unpu_proto_close(struct unpu_proto *p, bool for_good)
 	spin_lock(&p->lock);
 	if (p->open) {
 		unpu_proto_detach(p);
-		p->retry = false;
 		unpu_proto_ask_attach(p);
 		p->open = !for_good;
 		p->suspended = true;
@@ -897,7 +887,7 @@ static void unpu_proto_close(struct unpu_proto *p, bool for_good)
 
 /* ---- what the device says of itself -------------------------------------------------------- */
 
-#define UNPU_PROTO_MAX_BYTES	(1ULL << 46)	/* of anything: rounding and sums do not overflow */
+#define UNPU_PROTO_MAX_BYTES	BIT_ULL(46)	/* of anything: rounding and sums do not overflow */
 #define UNPU_PROTO_MAX_NS	(3600ULL * NSEC_PER_SEC)
 
 static int unpu_proto_clamp(struct unpu_device *udev, const char *name, u32 *value, u32 max)
@@ -1099,15 +1089,25 @@ static int unpu_proto_info(struct unpu_proto *p)
 
 /* ---- asking -------------------------------------------------------------------------------- */
 
+/* A CREATE and its verdict. */
+struct unpu_proto_creation {
+	u32 kind;
+	struct unpu_proto_command command;
+	const struct unpu_ctx *owner;	/* a context: itself */
+	struct drm_mm_node *image;	/* a program; NULL afterwards: the answer's */
+	struct unpu_proto_request *request;
+	u32 id;
+	u64 value;
+};
+
 /*
- * One attempt to send a CREATE. 0: not now. What has ended goes before it, so that an id, or a range
- * of the window, is never taken by two on the device.
+ * One attempt to send a CREATE. 0: not now. What has ended goes before it, so that neither an id
+ * nor a range of the window is ever taken by two on the device.
  */
-static int unpu_proto_try_create(struct unpu_proto *p, u32 kind,
-				 struct unpu_proto_command *command,
-				 struct unpu_proto_request **request)
+static int unpu_proto_try_create(struct unpu_proto *p, struct unpu_proto_creation *creation)
 {
-	struct unpu_proto_ids *ids = &p->ids[kind];
+	struct unpu_proto_ids *ids = &p->ids[creation->kind];
+	struct unpu_proto_request *request;
 	int ret = 0;
 	u32 id;
 
@@ -1123,14 +1123,19 @@ static int unpu_proto_try_create(struct unpu_proto *p, u32 kind,
 	}
 	id = unpu_proto_id_get(ids);
 	if (!id) {
-		ret = kind == UNPU_PROTO_KIND_CTX ? -ENOSPC : -ENOMEM;
+		ret = creation->kind == UNPU_PROTO_KIND_CTX ? -ENOSPC : -ENOMEM;
 		goto out;
 	}
-	*request = unpu_proto_ask(p, kind, false, id, UNPU_PROTO_SPARE, command);
-	if (*request)
-		ret = 1;
-	else
+	request = unpu_proto_ask(p, creation->kind, false, id, UNPU_PROTO_SPARE,
+				 &creation->command);
+	if (!request) {
 		unpu_proto_id_put(ids, id);
+		goto out;
+	}
+	request->owner = creation->owner;
+	creation->request = request;
+	creation->id = id;
+	ret = 1;
 out:
 	spin_unlock(&p->lock);
 	return ret;
@@ -1158,9 +1163,9 @@ static void unpu_proto_request_leave(struct unpu_proto *p, struct unpu_proto_req
  * The verdict on a CREATE, or nobody waits for it any more; then its image is the request's, which
  * is undone when it succeeds.
  */
-static int unpu_proto_wait_answer(struct unpu_proto *p, struct unpu_proto_request *request,
-				  struct drm_mm_node **image, u64 *value)
+static int unpu_proto_wait_answer(struct unpu_proto *p, struct unpu_proto_creation *creation)
 {
+	struct unpu_proto_request *request = creation->request;
 	int err;
 
 	wait_event_state(p->wait, READ_ONCE(request->done) || READ_ONCE(p->udev->dead),
@@ -1168,13 +1173,13 @@ static int unpu_proto_wait_answer(struct unpu_proto *p, struct unpu_proto_reques
 	spin_lock(&p->lock);
 	if (request->done) {
 		err = request->status;
-		*value = request->value;
+		creation->value = request->value;
 		request->tag = 0;
 	} else {
 		err = READ_ONCE(p->udev->dead) ? -ENODEV : -EINTR;
+		request->image = creation->image;
+		creation->image = NULL;
 		unpu_proto_request_leave(p, request);
-		request->image = *image;
-		*image = NULL;
 	}
 	spin_unlock(&p->lock);
 	/* Somebody may have waited for a free request. */
@@ -1182,26 +1187,19 @@ static int unpu_proto_wait_answer(struct unpu_proto *p, struct unpu_proto_reques
 	return err;
 }
 
-static int unpu_proto_create_object(struct unpu_device *udev, u32 kind,
-				    struct unpu_proto_command *command, struct drm_mm_node **image,
-				    u32 *hw_id, u64 *value)
+static int unpu_proto_create_object(struct unpu_device *udev, struct unpu_proto_creation *creation,
+				    u32 *hw_id)
 {
 	struct unpu_proto *p = to_unpu_proto(udev);
-	struct unpu_proto_request *request;
-	struct drm_mm_node *none = NULL;
 	int ret = 0;
-	u64 unused;
-	u32 id;
 
-	wait_event_state(p->wait,
-			 (ret = unpu_proto_try_create(p, kind, command, &request)) != 0,
+	wait_event_state(p->wait, (ret = unpu_proto_try_create(p, creation)) != 0,
 			 UNPU_PROTO_WAIT);
 	if (ret <= 0)
 		return ret ?: -EINTR;
-	id = command->id;
-	ret = unpu_proto_wait_answer(p, request, image ?: &none, value ?: &unused);
+	ret = unpu_proto_wait_answer(p, creation);
 	if (!ret)
-		*hw_id = id;
+		*hw_id = creation->id;
 	return ret;
 }
 
@@ -1220,15 +1218,15 @@ static void unpu_proto_end_object(struct unpu_device *udev, u32 kind, u32 id)
 
 static int unpu_proto_bo_create(struct unpu_device *udev, struct unpu_bo *bo)
 {
-	struct unpu_proto_command command = {
-		.bo.flags = bo->flags,
-		.bo.size = bo->base.size,
+	struct unpu_proto_creation creation = {
+		.kind = UNPU_PROTO_KIND_BO,
+		.command.bo.flags = bo->flags,
+		.command.bo.size = bo->base.size,
 	};
 
 	if (bo->flags & DRM_UNPU_BO_MMAP)
-		command.bo.offset = bo->node.start;
-	return unpu_proto_create_object(udev, UNPU_PROTO_KIND_BO, &command, NULL, &bo->hw_id,
-					NULL);
+		creation.command.bo.offset = bo->node.start;
+	return unpu_proto_create_object(udev, &creation, &bo->hw_id);
 }
 
 static void unpu_proto_bo_destroy(struct unpu_device *udev, u32 hw_id)
@@ -1238,14 +1236,15 @@ static void unpu_proto_bo_destroy(struct unpu_device *udev, u32 hw_id)
 
 static int unpu_proto_shader_create(struct unpu_device *udev, struct unpu_shader *shader)
 {
-	struct unpu_proto_command command = {
-		.shader.name = shader->name,
-		.shader.spec_words = shader->spec_words,
+	struct unpu_proto_creation creation = {
+		.kind = UNPU_PROTO_KIND_SHADER,
+		.command.shader.name = shader->name,
+		.command.shader.spec_words = shader->spec_words,
 	};
 
-	memcpy(command.shader.spec, shader->spec, shader->spec_words * sizeof(shader->spec[0]));
-	return unpu_proto_create_object(udev, UNPU_PROTO_KIND_SHADER, &command, NULL,
-					&shader->hw_id, NULL);
+	memcpy(creation.command.shader.spec, shader->spec,
+	       shader->spec_words * sizeof(shader->spec[0]));
+	return unpu_proto_create_object(udev, &creation, &shader->hw_id);
 }
 
 static void unpu_proto_shader_destroy(struct unpu_device *udev, u32 hw_id)
@@ -1293,32 +1292,31 @@ static int unpu_proto_write_image(struct unpu_device *udev, const struct drm_mm_
 static int unpu_proto_program_create(struct unpu_device *udev, struct unpu_program *program,
 				     const struct unpu_program_image *image, u32 *error_index)
 {
-	struct drm_mm_node *node = unpu_heap_get(udev, image->size);
-	struct unpu_proto_command command = {
-		.program.size = image->size,
-		.program.num_buffers = image->num_buffers,
-		.program.num_dispatches = image->num_dispatches,
-		.program.num_bindings = image->num_bindings,
-		.program.const_bytes = image->const_bytes,
-		.program.flags = image->flags,
-		.program.stop_buffer = image->stop_buffer,
-		.program.stop_offset = image->stop_offset,
+	struct unpu_proto_creation creation = {
+		.kind = UNPU_PROTO_KIND_PROGRAM,
+		.command.program.size = image->size,
+		.command.program.num_buffers = image->num_buffers,
+		.command.program.num_dispatches = image->num_dispatches,
+		.command.program.num_bindings = image->num_bindings,
+		.command.program.const_bytes = image->const_bytes,
+		.command.program.flags = image->flags,
+		.command.program.stop_buffer = image->stop_buffer,
+		.command.program.stop_offset = image->stop_offset,
+		.image = unpu_heap_get(udev, image->size),
+		.value = ~0ull,
 	};
-	u64 index = ~0ull;
 	int err;
 
 	*error_index = ~0u;
-	if (!node)
+	if (!creation.image)
 		return -ENOMEM;
-	command.program.offset = node->start;
-	err = unpu_proto_write_image(udev, node, image);
+	creation.command.program.offset = creation.image->start;
+	err = unpu_proto_write_image(udev, creation.image, image);
 	if (!err)
-		err = unpu_proto_create_object(udev, UNPU_PROTO_KIND_PROGRAM, &command, &node,
-					       &program->hw_id, &index);
-	if (err && index < image->num_dispatches)
-		*error_index = index;
-	if (node)
-		unpu_heap_put(udev, node);
+		err = unpu_proto_create_object(udev, &creation, &program->hw_id);
+	if (err && creation.value < image->num_dispatches)
+		*error_index = creation.value;
+	unpu_heap_put(udev, creation.image);
 	return err;
 }
 
@@ -1331,21 +1329,14 @@ static void unpu_proto_program_destroy(struct unpu_device *udev, u32 hw_id)
 
 static int unpu_proto_ctx_create(struct unpu_device *udev, struct unpu_ctx *ctx)
 {
-	struct unpu_proto_command command = {
-		.ctx.priority = ctx->priority,
-		.ctx.timeout_ns = ctx->timeout_ns,
+	struct unpu_proto_creation creation = {
+		.kind = UNPU_PROTO_KIND_CTX,
+		.command.ctx.priority = ctx->priority,
+		.command.ctx.timeout_ns = ctx->timeout_ns,
+		.owner = ctx,
 	};
-	struct unpu_proto *p = to_unpu_proto(udev);
-	int err;
 
-	err = unpu_proto_create_object(udev, UNPU_PROTO_KIND_CTX, &command, NULL, &ctx->hw_id,
-				       NULL);
-	if (err)
-		return err;
-	spin_lock(&p->lock);
-	p->flights[ctx->hw_id].owner = ctx;
-	spin_unlock(&p->lock);
-	return 0;
+	return unpu_proto_create_object(udev, &creation, &ctx->hw_id);
 }
 
 /* Under lock: jobs that the device has not heard of need not reach it any more. */
@@ -1368,19 +1359,12 @@ static void unpu_proto_drop_backlog(struct unpu_proto *p, u32 id)
 static int unpu_proto_try_end(struct unpu_proto *p, const struct unpu_ctx *ctx,
 			      struct unpu_proto_request **request)
 {
-	struct unpu_proto_ids *ids = &p->ids[UNPU_PROTO_KIND_CTX];
 	struct unpu_proto_command command = {};
 	u32 id = ctx->hw_id, i;
 	int ret = 0;
 
 	spin_lock(&p->lock);
 	if (!id || p->flights[id].owner != ctx) {
-		ret = p->attached ? -EALREADY : -ENODEV;
-		goto out;
-	}
-	if (!test_bit(id, ids->live)) {
-		p->flights[id].owner = NULL;
-		unpu_proto_id_put(ids, id);
 		ret = p->attached ? -EALREADY : -ENODEV;
 		goto out;
 	}
@@ -1458,8 +1442,7 @@ static int unpu_proto_run(struct unpu_device *udev, struct unpu_job *job)
 
 	unpu_proto_fill_job(&command, job);
 	spin_lock(&p->lock);
-	if (unpu_proto_gone(p) || flight->owner != job->ctx ||
-	    !test_bit(id, p->ids[UNPU_PROTO_KIND_CTX].live)) {
+	if (unpu_proto_gone(p) || flight->owner != job->ctx) {
 		err = -ENODEV;
 	} else if (flight->num == UNPU_PROTO_MAX_JOBS) {
 		err = -EBUSY;
