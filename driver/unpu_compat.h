@@ -21,8 +21,8 @@
 #endif
 
 /*
- * A scheduler whose jobs have no time limit of its own: 6.12 takes a job off its list when a time-out
- * finds it healthy, and has lost it then.
+ * A scheduler whose jobs have no time limit of its own: 6.12 takes a job off its list when a
+ * time-out finds it healthy, and has lost it then.
  */
 static inline int unpu_sched_init(struct drm_gpu_scheduler *sched,
 				  const struct drm_sched_backend_ops *ops,

@@ -308,7 +308,7 @@ struct unpu_ctx {
 	struct drm_gpu_scheduler sched;
 	struct drm_sched_entity entity;
 	struct mutex submit_lock;	/* from arm to push, and the seqno */
-	u64 fence_context;		/* of out-fences */
+	u64 fence_context;		/* of hw_fences */
 
 	spinlock_t lock;		/* what follows */
 	u32 state;			/* enum drm_unpu_ctx_state */

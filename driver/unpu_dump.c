@@ -51,8 +51,9 @@ static void unpu_dump_device(struct drm_printer *p, struct unpu_device *udev)
 	drm_printf(p, "device: %s, %.*s\n", udev->hw->name, (int)sizeof(udev->info.name),
 		   udev->info.name);
 	drm_printf(p, "epoch: %d\n", atomic_read(&udev->epoch));
-	drm_printf(p, "jobs: %lld submitted, %lld completed, %lld failed, %lld timed out, %lld cancelled\n",
-		   atomic64_read(&stats->submitted), atomic64_read(&stats->completed),
+	drm_printf(p, "jobs: %lld submitted, %lld completed\n", atomic64_read(&stats->submitted),
+		   atomic64_read(&stats->completed));
+	drm_printf(p, "jobs: %lld failed, %lld timed out, %lld cancelled\n",
 		   atomic64_read(&stats->failed), atomic64_read(&stats->timed_out),
 		   atomic64_read(&stats->cancelled));
 }

@@ -251,8 +251,10 @@ static int unpu_job_queue(struct unpu_job *job)
 	} else {
 		job->seqno = ++ctx->submitted;
 		job->submit_time = ktime_get();
-		/* Out-fences do not signal in order: what was cancelled overtakes what runs. Fences
-		 * of one context must, so each has its own. */
+		/*
+		 * Out-fences do not signal in order: what was cancelled overtakes what runs. Fences
+		 * of one context must, so each has its own.
+		 */
 		unpu_fence_init(job->out, dma_fence_context_alloc(1), job->seqno);
 		unpu_fence_init(job->hw_fence, ctx->fence_context, job->seqno);
 		list_add_tail(&job->link, &ctx->jobs);
@@ -272,8 +274,10 @@ int unpu_job_push(struct unpu_job *job, struct dma_fence **out, u64 *seqno)
 	cookie = dma_fence_begin_signalling();
 	ret = unpu_job_queue(job);
 	if (!ret) {
-		/* From here on somebody else may end the job, but only the scheduler frees it, and
-		 * it gets it last. */
+		/*
+		 * From here on somebody else may end the job, but only the scheduler frees it, and
+		 * it gets it last.
+		 */
 		*out = dma_fence_get(job->out);
 		*seqno = job->seqno;
 		atomic64_inc(&ctx->udev->stats.submitted);
