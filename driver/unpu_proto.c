@@ -568,7 +568,7 @@ static bool unpu_proto_take_event(struct unpu_proto *p, const struct unpu_proto_
 		known = unpu_proto_take_job(p, event);
 	if (!known)
 		dev_warn_ratelimited(p->udev->drm.dev,
-				     "an event nobody waits for: type %u, tag %u, id %u, value %llu\n",
+				     "stray event: type %u, tag %u, id %u, value %llu\n",
 				     event->type, event->tag, event->id, event->value);
 	return known;
 }
