@@ -15,8 +15,9 @@ while [ "$round" -le "$rounds" ]; do
 		host bench "${file##*/}" >/dev/null || exit
 		# shellcheck disable=SC2086 # words
 		json=$(unpu bench "$file" -d accel:0 --json $words 2>/tmp/err </dev/null)
-		echo "@result guest ${file##*/} $(echo "$json" | tr -d '\n')"
 		[ ! -s /tmp/err ] || sed 's/^/# /' /tmp/err
+		[ -n "$json" ] || exit
+		echo "@result guest ${file##*/} $(echo "$json" | tr -d '\n')"
 	done
 	round=$((round + 1))
 done
