@@ -53,7 +53,7 @@ make_initrd() {
 	root_begin && root_programs "$build/unpu" &&
 		root_driver "$driver/driver/unpu.ko" unpu.ko || return
 	root_modules virtio_blk ext4 crc32c_generic
-	cat "$root"/driver/*.rules >"$work/root/etc/unpu.rules"
+	cp "$root/tools/packaging/60-unpu.rules" "$work/root/etc/unpu.rules"
 	mkdir "$work/root/data/cases"
 	cp "$here/guest/bench.sh" "$work/root/data/cases/"
 	echo "$rounds $words" >"$work/root/etc/bench"

@@ -143,7 +143,8 @@ vdev_start() {
 	return 1
 }
 
-vdev_workers() { pgrep -P "$vdev_pid"; }
+# The broker forks a nursery, and that the workers.
+vdev_workers() { pgrep -P "$(pgrep -d , -P "$vdev_pid")"; }
 
 # shellcheck disable=SC2046 # numbers
 vdev_signal() { kill "-$1" $(vdev_workers); }
@@ -168,15 +169,28 @@ vdev_normal() {
 	vdev_signal CONT
 } 2>/dev/null
 
-vdev_end() { # $1: a signal
-	local workers
+# $1: a signal for the broker alone; 1: some of the others were still there 5 s later.
+vdev_end() {
+	local others pid tries=50
 	vdev_normal
 	[ -n "$vdev_pid" ] || return 0
-	workers=$(vdev_workers)
-	# shellcheck disable=SC2086 # numbers
-	kill "-$1" "$vdev_pid" $workers 2>/dev/null
-	wait "$vdev_pid" 2>/dev/null
+	others="$(pgrep -P "$vdev_pid") $(vdev_workers)"
+	{ kill "-$1" "$vdev_pid" && wait "$vdev_pid"; } 2>/dev/null
 	vdev_pid=
+	while :; do
+		for pid in $others; do
+			# Whoever is left may be nobody's to reap.
+			grep -qs '^State:[[:space:]]*[^Z]' "/proc/$pid/status" && break
+			pid=
+		done
+		[ -n "$pid" ] || return 0
+		[ $((tries--)) -gt 0 ] || break
+		sleep 0.1
+	done
+	say 'unpu-vdev is gone, its workers are not'
+	# shellcheck disable=SC2086 # numbers
+	kill -KILL $others 2>/dev/null
+	return 1
 }
 
 end_all() {

@@ -10,7 +10,7 @@ exec 4<>"$(node)"
 unpu run -d auto "$model" -p "$prompt" -n 64 --temp 0 >/tmp/out 2>/tmp/err </dev/null &
 run=$!
 usleep 300000
-host vdev kill
+check 'unpu-vdev is killed, its workers go with it' host vdev kill
 wait $run
 same 'the command outlives the device process' 0 $?
 check 'and writes the golden text' cmp /tmp/out /data/golden.txt
