@@ -84,7 +84,7 @@ NEON_DOTPROD_FLAGS := -march=armv8.2-a+dotprod
 
 # ---- what the compiler has: $(O)/config.mk, made once and again when the flags change ----
 
-no_build := setup help clean uninstall
+no_build := setup help clean uninstall driver install-driver uninstall-driver
 goals := $(or $(MAKECMDGOALS),all)
 # `run` and `test` install what is missing first and then call make for the rest.
 outer := run test test-quick test-san test-cross test-vm test-long fuzz
@@ -185,9 +185,13 @@ vdev_src := $(wildcard tools/unpu-vdev/*.c)
 mk_src := $(wildcard tests/lib/mk*.c)
 testlib_src := $(filter-out $(mk_src),$(wildcard tests/lib/*.c))
 check_src := $(wildcard tests/checkunpu/*.c)
-unit_src := $(filter-out $(if $(HAVE_VULKAN),,tests/unit/vulkan_%),$(wildcard tests/unit/*.c))
+unit_src := $(filter-out $(if $(HAVE_VULKAN),,tests/unit/vulkan_%) \
+	$(if $(filter 0,$(ACCEL)),tests/unit/accel%),$(wildcard tests/unit/*.c))
+# Again, through the client of the kernel driver and a kernel in the process.
+accel_src := $(if $(filter 0,$(ACCEL)),,$(wildcard tests/unit/session*.c))
 # What goes wrong with a device when a test wants it: linked before the library.
 hook_src := $(if $(HAVE_VULKAN),tests/hooks/vulkan.c)
+accel_hook_src := $(if $(filter 0,$(ACCEL)),,tests/hooks/accel.c)
 vdev_hook_src := $(wildcard tests/hooks/vdev.c)
 probe_src := $(if $(HAVE_VULKAN),$(wildcard tools/unpu-probe/*.c))
 fuzz_src := $(wildcard tests/fuzz/*.c)
@@ -212,22 +216,26 @@ makers := $(call bin,$(mk_src))
 fuzzers := $(call bin,$(fuzz_src))
 benches := $(call bin,$(bench_src))
 hooks := $(call obj,$(hook_src))
+accel_hooks := $(call obj,$(accel_hook_src))
+accels := $(patsubst tests/unit/%.c,$(O)/tests/accel/%,$(accel_src))
 vdev_hooks := $(call obj,$(vdev_hook_src))
 shared := $(call obj,$(shared_src))
 prober := $(if $(probe_src),$(O)/unpu-probe)
 vdev := $(if $(vdev_src),$(O)/unpu-vdev)
-hooked := $(if $(hooks),$(O)/tests/hooked/unpu $(prober:$(O)/%=$(O)/tests/hooked/%))
+hooked := $(if $(hooks)$(accel_hooks),$(O)/tests/hooked/unpu $(prober:$(O)/%=$(O)/tests/hooked/%))
 hooked_vdev := $(vdev:$(O)/%=$(O)/tests/hooked/%)
 all_src := $(lib_src) $(cmd_src) $(shared_src) $(vdev_src) $(mk_src) $(testlib_src) $(check_src) \
-	$(unit_src) $(fuzz_src) $(bench_src) $(hook_src) $(vdev_hook_src) $(probe_src)
+	$(unit_src) $(fuzz_src) $(bench_src) $(hook_src) $(accel_hook_src) \
+	$(vdev_hook_src) $(probe_src)
 
 .PHONY: docs
 .PHONY: fuzz fuzz-targets
 .PHONY: shader-stats
 .PHONY: all tests units run bench install install-strip uninstall clean setup help $(outer) FORCE
+.PHONY: driver install-driver uninstall-driver
 all: $(lib) $(so) $(so_links) $(cmd) $(prober) $(vdev)
 units: $(units)
-tests: all $(units) $(check) $(makers) $(fuzzers) $(hooked) $(hooked_vdev)
+tests: all $(units) $(accels) $(check) $(makers) $(fuzzers) $(hooked) $(hooked_vdev)
 benches: all $(benches)
 
 # ---- how to build it ----
@@ -300,7 +308,8 @@ $(vdev): $(call obj,$(vdev_src)) $(shared) $(lib)
 	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIBS)
 
 # The same programs, with devices that fail or are smaller when the environment says so.
-$(O)/tests/hooked/unpu: $(call obj,$(cmd_src)) $(shared)
+$(O)/tests/hooked/unpu: $(call obj,$(cmd_src)) $(shared) $(accel_hooks) \
+	$(if $(accel_hooks),$(O)/tests/lib/gpuish.o)
 $(O)/tests/hooked/unpu-probe: $(call obj,$(probe_src))
 $(hooked): $(hooks) $(lib)
 	@mkdir -p $(@D)
@@ -318,7 +327,10 @@ $(O)/tests/unit/vulkan_core: TEST_LDFLAGS += -Wl,--wrap=dlopen,--wrap=dlsym,--wr
 $(units) $(fuzzers) $(makers) $(benches): $(O)/%: $(O)/%.o
 $(O)/tests/unit/conversation: $(O)/tools/unpu/conversation.o
 $(O)/tests/unit/sandbox: $(O)/tools/lib/sandbox.o
-$(check) $(units) $(fuzzers) $(benches): $(testlib) $(lib)
+$(filter $(O)/tests/unit/accel%,$(units)) $(accels): $(accel_hooks)
+$(accels): $(O)/tests/accel/%: $(O)/tests/unit/%.o
+$(check) $(units) $(accels) $(fuzzers) $(benches): $(testlib) $(lib)
+	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(link) $(TEST_LDFLAGS) -lcmocka $(LIB_PCRE2) $(LIBS)
 # `make run` makes its model with one of these before anything of the tests is installed.
 $(makers): $(O)/tests/lib/tiny.o $(lib)
@@ -330,6 +342,27 @@ fuzz:
 fuzz-targets: $(fuzzers)
 
 -include $(patsubst %.c,$(O)/%.d,$(all_src))
+
+# ---- the kernel driver ----
+
+# In a copy: a kernel's build leaves what it makes beside the sources.
+driver_files := $(filter-out %.md,$(wildcard driver/*.[ch] driver/*.sh driver/Kbuild \
+	driver/Makefile driver/dkms.conf))
+driver_shared := $(wildcard uapi/*.[ch]) $(foreach name,shaders layout,shaders/$(name).c \
+	shaders/$(name).h)
+driver_copy := $(driver_files:%=$(O)/%) $(driver_shared:%=$(O)/driver/%)
+KERNEL_ARCH := $(if $(CROSS),$(patsubst aarch64,arm64,$(patsubst i686,x86,$(ARCH))))
+# Not the flags of this make: to a kernel's, O is another thing.
+kernel_make = MAKEFLAGS='$(filter -j% --jobserver%,$(MAKEFLAGS))' $(MAKE) \
+	$(if $(KDIR),KDIR='$(KDIR)') $(if $(CROSS),ARCH=$(KERNEL_ARCH) CROSS_COMPILE=$(CROSS)) \
+	$(foreach name,UNPU_MOCK UNPU_RENDER_NODE W C CF V,$(if $($(name)),$(name)='$($(name))'))
+
+$(O)/driver/%: driver/%
+	@install -D $< $@
+$(driver_shared:%=$(O)/driver/%): $(O)/driver/%: %
+	@install -D $< $@
+driver: $(driver_copy)
+	@+$(kernel_make) -C '$(O)/driver'
 
 # ---- what to do with it ----
 
@@ -437,6 +470,23 @@ uninstall:
 		$(foreach name,$(installed_links) $(pc),'$(DESTDIR)$(name)') \
 		'$(DESTDIR)$(LIBEXECDIR)/unpu-probe'
 
+# The sources for DKMS and a rule for udev.
+SRCDIR ?= $(PREFIX)/src
+UDEVDIR ?= $(PREFIX)/lib/udev/rules.d
+driver_tree = $(SRCDIR)/unpu-$(VERSION)
+install-driver:
+	$(foreach file,$(driver_files),$(call one_line,$(call \
+		install_one,$(if $(filter %.sh,$(file)),755,644):$(file):$(driver_tree)/$(notdir $(file)))))
+	$(foreach file,$(driver_shared),$(call one_line,$(call \
+		install_one,644:$(file):$(driver_tree)/$(file))))
+	sed -i 's|@VERSION@|$(VERSION)|' '$(DESTDIR)$(driver_tree)/dkms.conf'
+	$(call install_one,644:tools/packaging/60-unpu.rules:$(UDEVDIR)/60-unpu.rules)
+	$(if $(DESTDIR),,@echo 'Next: dkms install $(driver_tree); udevadm control --reload')
+
+uninstall-driver:
+	rm -rf '$(DESTDIR)$(driver_tree)'
+	rm -f '$(DESTDIR)$(UDEVDIR)/60-unpu.rules'
+
 # Committed, so that a cross build need not run its command: manual pages and completion.
 docs: all
 	@set -e; put() { $(O)/unpu --print-docs $$2 $$3 >"$$1.new" && mv "$$1.new" "$$1"; }; \
@@ -476,6 +526,10 @@ help:
 	@echo 'make shader-stats  what the shader compilers of three boards make of shaders/'
 	@echo 'make install     DESTDIR= PREFIX=/usr/local LIBDIR=PREFIX/lib; without symbols:'
 	@echo '                 install-strip; uninstall takes the same away'
+	@echo 'make driver      $(O)/driver/unpu.ko for the kernel of KDIR=; UNPU_RENDER_NODE=1: not an'
+	@echo '                 accel node but a render node; UNPU_MOCK=1: with a mock, for tests'
+	@echo 'make install-driver  its sources for DKMS into SRCDIR=PREFIX/src and a udev rule;'
+	@echo '                 uninstall-driver takes them away'
 	@echo 'make docs        manual pages and completion in tools/packaging, from the options'
 	@echo 'make setup       install what is missing (Debian 12)'
 	@echo 'make clean       remove $(O)'
