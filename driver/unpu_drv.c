@@ -10,6 +10,7 @@
 #include <drm/drm_managed.h>
 #include <drm/drm_print.h>
 
+#include "unpu_compat.h"
 #include "unpu_drv.h"
 
 /* One hour, ten minutes: what a device may ask for at most before a job counts as hung. */
@@ -202,7 +203,7 @@ static const struct drm_ioctl_desc unpu_ioctls[] = {
 };
 
 /* A kernel without accel nodes, as Android's, gets the same driver as a render node. */
-#if IS_ENABLED(CONFIG_DRM_ACCEL) && !defined(UNPU_RENDER_NODE)
+#if UNPU_ACCEL_NODE
 #define NODE_FEATURE	DRIVER_COMPUTE_ACCEL
 static const struct file_operations unpu_fops = {
 	.owner = THIS_MODULE,
