@@ -353,7 +353,7 @@ driver_shared := $(wildcard uapi/*.[ch]) $(foreach name,shaders layout,shaders/$
 driver_copy := $(driver_files:%=$(O)/%) $(driver_shared:%=$(O)/driver/%)
 KERNEL_ARCH := $(if $(CROSS),$(patsubst aarch64,arm64,$(patsubst i686,x86,$(ARCH))))
 # Not the flags of this make: to a kernel's, O is another thing.
-kernel_make = MAKEFLAGS='$(filter -j% --jobserver%,$(MAKEFLAGS))' $(MAKE) \
+kernel_make = MAKEFLAGS='--no-print-directory $(filter -j% --jobserver%,$(MAKEFLAGS))' $(MAKE) \
 	$(if $(KDIR),KDIR='$(KDIR)') $(if $(CROSS),ARCH=$(KERNEL_ARCH) CROSS_COMPILE=$(CROSS)) \
 	$(foreach name,UNPU_MOCK UNPU_RENDER_NODE W C CF V,$(if $($(name)),$(name)='$($(name))'))
 
@@ -474,11 +474,10 @@ uninstall:
 SRCDIR ?= $(PREFIX)/src
 UDEVDIR ?= $(PREFIX)/lib/udev/rules.d
 driver_tree = $(SRCDIR)/unpu-$(VERSION)
+mode = $(if $(filter %.sh,$(1)),755,644)
 install-driver:
-	$(foreach file,$(driver_files),$(call one_line,$(call \
-		install_one,$(if $(filter %.sh,$(file)),755,644):$(file):$(driver_tree)/$(notdir $(file)))))
-	$(foreach file,$(driver_shared),$(call one_line,$(call \
-		install_one,644:$(file):$(driver_tree)/$(file))))
+	$(foreach file,$(driver_files) $(driver_shared),$(call one_line,$(call \
+		install_one,$(call mode,$(file)):$(file):$(driver_tree)/$(file:driver/%=%))))
 	sed -i 's|@VERSION@|$(VERSION)|' '$(DESTDIR)$(driver_tree)/dkms.conf'
 	$(call install_one,644:tools/packaging/60-unpu.rules:$(UDEVDIR)/60-unpu.rules)
 	$(if $(DESTDIR),,@echo 'Next: dkms install $(driver_tree); udevadm control --reload')

@@ -40,7 +40,7 @@ void subject_open_tiny(struct subject *s, const struct tiny_params *tiny, uint32
 	params.threads = threads;
 	params.flags = flags;
 	params.log = subject_log_line;
-	params.device = subject_device;
+	params.device = subject_device ? subject_device : getenv("UNPU_SUBJECT_DEVICE");
 	s->file = tiny_model(tiny, &s->size);
 	assert_non_null(s->file);
 	assert_int_equal(unpu_model_load_memory(s->file, s->size, &params, &s->model), 0);

@@ -23,7 +23,7 @@ struct subject {
 /* Errors and warnings that the models of this program have logged, and the last ones. */
 extern char subject_log[512], subject_warning[512];
 extern atomic_int subject_errors, subject_warnings;
-/* Where models are opened from now on; NULL, as at first: "auto". */
+/* Where models are opened from now on; NULL, as at first: $UNPU_SUBJECT_DEVICE, else "auto". */
 extern const char *subject_device;
 unpu_log_fn subject_log_line;
 
