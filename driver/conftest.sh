@@ -13,8 +13,7 @@ trap 'rm -rf "$dir"' EXIT
 : >"$dir/out"
 
 compiles() {
-	"$@" -Werror -Wno-missing-prototypes -Wno-missing-declarations -Wno-missing-variable-declarations \
-		-fsyntax-only "$dir/conftest.c" >"$dir/log" 2>&1
+	"$@" -Werror -fsyntax-only "$dir/conftest.c" >"$dir/log" 2>&1
 }
 
 # probe NAME WHEN <<END: where what follows compiles, UNPU_HAVE_NAME is defined.
