@@ -50,8 +50,7 @@
 /* Another number is another protocol: no two versions talk to each other. */
 #define UNPU_PROTO_VERSION	1u
 
-/* ivshmem: the device process is peer 0 with one vector, each guest peer 1 with two vectors, of
- * which it uses the first. */
+/* ivshmem: the device process is peer 0 with one vector, each guest peer 1 with two. */
 #define UNPU_PROTO_PEER_DEVICE	0u
 #define UNPU_PROTO_PEER_DRIVER	1u
 #define UNPU_PROTO_VECTORS	2u
