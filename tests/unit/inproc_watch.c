@@ -169,7 +169,7 @@ static void destroy_ctx(uint32_t ctx)
 	assert_int_equal(dev->ops->ctx_destroy(dev, &args), 0);
 }
 
-/* ---- jobs that go well ------------------------------------------------------------------------ */
+/* ---- jobs that go well ----------------------------------------------------------------------- */
 
 static void jobs_are_heard_of(void **state)
 {
@@ -224,7 +224,7 @@ static void stopped_jobs(void **state)
 	assert_int_equal(heard.ends[0].busy_ns, 0);
 }
 
-/* ---- those who wait for others ---------------------------------------------------------------- */
+/* ---- those who wait for others --------------------------------------------------------------- */
 
 static void who_waits_is_heard_of(void **state)
 {
@@ -292,7 +292,7 @@ static void patience_ends(void **state)
 	expect_end(1, ctx, 1, 0);
 }
 
-/* ---- jobs that end otherwise ------------------------------------------------------------------ */
+/* ---- jobs that end otherwise ----------------------------------------------------------------- */
 
 static void cancelled_before_they_began(void **state)
 {
@@ -446,7 +446,7 @@ static void nothing_to_hear(void **state)
 	assert_int_equal(atomic_load(&fake->runs), 2);
 }
 
-/* ---- everything at once ----------------------------------------------------------------------- */
+/* ---- everything at once ---------------------------------------------------------------------- */
 
 #define CLIENTS	4
 #define LIVES	25
@@ -519,7 +519,7 @@ static void many_clients(void **state)
 	check_order();
 }
 
-/* ---- memory that is the caller's -------------------------------------------------------------- */
+/* ---- memory that is the caller's ------------------------------------------------------------- */
 
 static uint8_t *pages(size_t bytes)
 {
@@ -606,7 +606,7 @@ static void imports_that_are_read_only(void **state)
 	free(memory);
 }
 
-/* ---- a real engine ---------------------------------------------------------------------------- */
+/* ---- a real engine --------------------------------------------------------------------------- */
 
 static void the_cpu_runs_by_itself(void **state)
 {

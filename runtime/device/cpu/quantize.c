@@ -5,12 +5,14 @@
 #include "runtime/device/cpu/c.h"
 #include "runtime/half.h"
 
-static void quantize_block(const float *x, int8_t *q, float *d, int32_t *sum)
+/* Of a copy: x may change meanwhile, and what no longer is below m has no int8. */
+static void quantize_block(const float *from, int8_t *q, float *d, int32_t *sum)
 {
 	uint32_t top = 0;
+	float x[32], m, inv;
 	int32_t s = 0;
-	float m, inv;
 
+	memcpy(x, from, sizeof(x));
 	/* Magnitudes order as their bits do, and NaN lies above infinity. */
 	for (int i = 0; i < 32; i++) {
 		uint32_t abs = unpu_float_bits(x[i]) & 0x7fffffff;

@@ -13,6 +13,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "runtime/half.h"
+
 struct maximum {
 	float max;
 	uint32_t id;
@@ -74,6 +76,17 @@ static void sample_init(struct sample *c, const struct unpu_twin_args *args)
 	c->recent = (uint32_t *)scratch;
 	scratch += unpu_align64(s->cells * 4ul);
 	c->candidates = (struct candidate *)scratch;
+}
+
+/*
+ * Logits and maxima too may be somebody else's to write: what is compared is what is kept. A plain
+ * load may be made twice by the compiler.
+ */
+static float load_float(const float *p)
+{
+	uint32_t bits = __atomic_load_n((const uint32_t *)(const void *)p, __ATOMIC_RELAXED);
+
+	return unpu_bits_float(bits);
 }
 
 /* Settings are read once, like every word that somebody else may write. */
@@ -198,10 +211,12 @@ static float penalise(const struct sample *c, float logit, uint32_t count)
 /* Of entries alike the last counts. */
 static float biased(const struct sample *c, uint32_t token)
 {
+	float logit = load_float(&c->logits[token]);
+
 	for (uint32_t i = c->set.num_bias; i-- > 0;)
 		if (c->set.bias[i].token == token)
-			return c->logits[token] + c->set.bias[i].bias;
-	return c->logits[token];
+			return logit + c->set.bias[i].bias;
+	return logit;
 }
 
 /* Marks a token in c->changed; 0 when it was. */
@@ -263,11 +278,12 @@ static void collect(struct sample *c, uint32_t most)
 		uint32_t skip = changes ? c->changed[g] : 0, id = g * 32;
 		uint32_t last = id + 32 < c->s->vocab ? id + 32 : c->s->vocab;
 
-		if (c->num_candidates == most && c->maxima[g].max < c->candidates[0].logit)
+		if (c->num_candidates == most &&
+		    load_float(&c->maxima[g].max) < c->candidates[0].logit)
 			continue;
 		for (; id < last; id++, skip >>= 1)
 			if (!(skip & 1))
-				add_candidate(c, c->logits[id], id, most);
+				add_candidate(c, load_float(&c->logits[id]), id, most);
 	}
 }
 
@@ -391,7 +407,7 @@ static int best_group(const struct sample *c, uint32_t *best)
 
 	*best = 0;
 	for (uint32_t g = 0; g < c->groups; g++) {
-		float m = c->maxima[g].max;
+		float m = load_float(&c->maxima[g].max);
 
 		if (m != m)
 			return -1;

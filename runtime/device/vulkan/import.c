@@ -27,7 +27,7 @@ struct plan {
 	uint32_t num_spans, num_words;
 };
 
-/* ---- what a program binds --------------------------------------------------------------------- */
+/* ---- what a program binds -------------------------------------------------------------------- */
 
 static void add_span(struct plan *plan, const struct unpu_job_binding *binding, bool written)
 {
@@ -103,7 +103,7 @@ static void plan_finish(struct plan *plan)
 	free(plan->words);
 }
 
-/* ---- what that means to copy ------------------------------------------------------------------ */
+/* ---- what that means to copy ----------------------------------------------------------------- */
 
 static uint8_t *shadow(const struct unpu_bo *bo)
 {
@@ -214,7 +214,7 @@ void unpu_vk_imports_release(struct unpu_vk_imports *imports)
 	*imports = (struct unpu_vk_imports){ 0 };
 }
 
-/* ---- around a submission ---------------------------------------------------------------------- */
+/* ---- around a submission --------------------------------------------------------------------- */
 
 void unpu_vk_imports_in(struct unpu_vk_imports *imports)
 {
