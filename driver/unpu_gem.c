@@ -100,7 +100,7 @@ int unpu_gem_init(struct unpu_device *udev, u64 start)
 		return -EINVAL;
 	if (!unpu_window_is_cached(udev))
 		drm_warn(&udev->drm,
-			 "window of %llu MiB is uncached, so slow; one of 1 GiB would not be\n",
+			 "window of %llu MiB is uncached; one of 1 GiB would be cached (unpu-vdev --window 1G)\n",
 			 udev->window_bytes >> 20);
 	drm_mm_init(&udev->heap, first, end - first);
 	udev->heap_bytes = end - first;
