@@ -240,8 +240,6 @@ int unpu_gem_init(struct unpu_device *udev, u64 start);
 /* Memory of the heap for the driver's own use, as program images. NULL: none left. */
 struct drm_mm_node *unpu_heap_get(struct unpu_device *udev, u64 size);
 void unpu_heap_put(struct unpu_device *udev, struct drm_mm_node *node);
-/* All mappings fault anew, onto zeroed pages when the device is unplugged. */
-void unpu_gem_unmap_all(struct unpu_device *udev);
 
 /* ---- shaders and programs ------------------------------------------------------------------ */
 

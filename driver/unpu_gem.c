@@ -100,7 +100,7 @@ int unpu_gem_init(struct unpu_device *udev, u64 start)
 		return -EINVAL;
 	if (!unpu_window_is_cached(udev))
 		drm_warn(&udev->drm,
-			 "window of %llu MiB is uncached; one of 1 GiB would be cached (unpu-vdev --window 1G)\n",
+			 "window of %llu MiB is uncached; one of 1 GiB (--window 1G) is cached\n",
 			 udev->window_bytes >> 20);
 	drm_mm_init(&udev->heap, first, end - first);
 	udev->heap_bytes = end - first;
@@ -250,11 +250,6 @@ static int unpu_gem_mmap(struct drm_gem_object *obj, struct vm_area_struct *vma)
 	vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
 	vma->vm_page_prot = vm_get_page_prot(vma->vm_flags);
 	return 0;
-}
-
-void unpu_gem_unmap_all(struct unpu_device *udev)
-{
-	unmap_mapping_range(udev->drm.anon_inode->i_mapping, 0, 0, 1);
 }
 
 /* ---- PRIME: between files of one device ---------------------------------------------------- */
