@@ -132,7 +132,7 @@ vdev_start() {
 	local i program=$1 socket=$2 log=$3
 	shift 3
 	rm -f "$socket"
-	"$program" --socket "$socket" "$@" >>"$log" 2>&1 &
+	"$program" "$@" "$socket" >>"$log" 2>&1 &
 	vdev_pid=$!
 	for ((i = 0; i < 100; i++)); do
 		[ -S "$socket" ] && return

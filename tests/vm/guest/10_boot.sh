@@ -9,14 +9,15 @@ check 'the module loads' load unpu.ko
 check 'the device has a node within 10 s' within 10 has_node
 check "$slot is bound" [ -e "$driver/$slot" ]
 contains 'a line names the driver' 'unpu' "$(said "$slot")"
-same 'no line of it is a warning' '' "$(since | grep -iE "unpu.*(warn|fail|error)")"
+same 'it complains of nothing' '' "$(said "unpu $slot" | grep -iE 'warn|fail|error|cannot')"
 
 empty=$(said '0000:00:06.0')
 check 'an empty window is not bound' [ ! -e "$driver/0000:00:06.0" ]
 same 'an empty window: one line' 1 "$(echo "$empty" | grep -c .)"
 refused 'an empty window: no such device' sh -c "echo 0000:00:06.0 >$driver/bind"
 
-version=$(said '0000:00:07.0')
+# The kernel adds a line of its own to every errno but ENODEV.
+version=$(said '0000:00:07.0' | grep -v 'probe with driver')
 check 'another protocol is not bound' [ ! -e "$driver/0000:00:07.0" ]
 same 'another protocol: one line' 1 "$(echo "$version" | grep -c .)"
 contains 'another protocol: its version' 77 "$version"
