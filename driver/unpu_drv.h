@@ -268,7 +268,7 @@ struct unpu_program {
 int unpu_ioctl_shader_create(struct drm_device *drm, void *data, struct drm_file *file);
 int unpu_ioctl_shader_destroy(struct drm_device *drm, void *data, struct drm_file *file);
 /* With a reference; NULL: no such id. */
-struct unpu_shader *unpu_shader_find(struct unpu_file *ufile, u32 id);
+struct unpu_shader *unpu_shader_lookup(struct unpu_file *ufile, u32 id);
 void unpu_shader_put(struct unpu_shader *shader);
 
 int unpu_ioctl_program_create(struct drm_device *drm, void *data, struct drm_file *file);

@@ -189,7 +189,7 @@ static int unpu_draft_add_dispatch(struct unpu_draft *draft, u32 i)
 		err = unpu_check_dispatch(dispatch, draft->args, &draft->udev->info);
 	if (err)
 		return err;
-	shader = unpu_shader_find(draft->file->driver_priv, dispatch->shader_id);
+	shader = unpu_shader_lookup(draft->file->driver_priv, dispatch->shader_id);
 	if (!shader)
 		return -ENOENT;
 	program->shaders[program->num_shaders++] = shader;

@@ -24,7 +24,7 @@ void unpu_shader_put(struct unpu_shader *shader)
 		kref_put(&shader->ref, unpu_shader_release);
 }
 
-struct unpu_shader *unpu_shader_find(struct unpu_file *ufile, u32 id)
+struct unpu_shader *unpu_shader_lookup(struct unpu_file *ufile, u32 id)
 {
 	struct unpu_shader *shader;
 
