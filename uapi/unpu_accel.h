@@ -102,6 +102,7 @@ extern "C" {
  *   BO_CREATE | size | above max_bo_bytes | EINVAL
  *   BO_CREATE | size | more than the heap has left | ENOSPC
  *   BO_CREATE | flags | unknown bit | EINVAL
+ *   BO_CREATE | buffers | as many as a file may have (node) | ENOSPC
  *   BO_MMAP_OFFSET | handle | 0 | ENOENT
  *   BO_MMAP_OFFSET | handle | unknown | ENOENT
  *   BO_MMAP_OFFSET | handle | without BO_MMAP | EINVAL
@@ -128,6 +129,7 @@ extern "C" {
  *   SHADER_CREATE | spec | no address | EFAULT
  *   SHADER_CREATE | spec | a word out of its range | EINVAL
  *   SHADER_CREATE | spec | a variant this device has not | EOPNOTSUPP
+ *   SHADER_CREATE | shaders | as many as a file may have (node) | ENOSPC
  *   SHADER_DESTROY | shader_id | 0 | ENOENT
  *   SHADER_DESTROY | shader_id | unknown | ENOENT
  *   SHADER_DESTROY | pad | not 0 | EINVAL
@@ -190,6 +192,7 @@ extern "C" {
  *   PROGRAM_CREATE | binding.buffer | smaller than the shader needs | EINVAL
  *   PROGRAM_CREATE | binding.buffer | read, without ACCESS_READ | EINVAL
  *   PROGRAM_CREATE | binding.buffer | written, without ACCESS_WRITE | EINVAL
+ *   PROGRAM_CREATE | programs | as many as a file may have (node) | ENOSPC
  *   PROGRAM_DESTROY | program_id | 0 | ENOENT
  *   PROGRAM_DESTROY | program_id | unknown | ENOENT
  *   PROGRAM_DESTROY | pad | not 0 | EINVAL

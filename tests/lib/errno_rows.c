@@ -368,6 +368,33 @@ ROW(bo_create_size_more_than_the_heap_has_left)
 	return 1;
 }
 
+/* What a file may have is no limit that DEV_INFO tells; nobody comes near it. */
+#define FULL(__row, __create) \
+	ROW(__row) \
+	{ \
+		uint32_t i, id; \
+		int err = 0; \
+		(void)variant; \
+		for (i = 0; !err && i < 100000; i++) \
+			err = __create; \
+		return err == -ENOSPC ? 1 : err ? err : -ERANGE; \
+	}
+
+static int copy_program(struct errno_rig *r, uint32_t *id)
+{
+	struct drm_unpu_program_create args = r->program_create;
+	int err;
+
+	args.dispatches.count = 1;
+	err = do_call(r, ERRNO_CALL_PROGRAM_CREATE, &args);
+	*id = args.program_id;
+	return err;
+}
+
+FULL(bo_create_buffers_as_many_as_a_file_may_have, rig_bo(r, 1, 0, &id))
+FULL(shader_create_shaders_as_many_as_a_file_may_have, rig_shader(r, "copy.1", NULL, 0, &id))
+FULL(program_create_programs_as_many_as_a_file_may_have, copy_program(r, &id))
+
 SET(bo_mmap_offset_handle_0, bo_mmap_offset.handle, 0)
 SET(bo_mmap_offset_handle_unknown, bo_mmap_offset.handle, UNKNOWN)
 SET(bo_mmap_offset_handle_without_bo_mmap, bo_mmap_offset.handle, r->unmappable)
@@ -595,16 +622,15 @@ SET2(submit_ctx_id_unknown, submit.ctx_id, UNKNOWN, UINT32_MAX)
 
 ROW(submit_ctx_id_guilty_innocent_or_lost)
 {
-	int err = rig_ctx(r, &r->submit.ctx_id);
+	int err = r->device->guilty ? r->device->guilty(r->device, &r->submit.ctx_id) : -EOPNOTSUPP;
 
 	(void)variant;
-	err = err ? err : r->device->guilty(r->device, r->submit.ctx_id);
 	return err ? err : 1;
 }
 
 ROW(submit_ctx_id_max_queued_jobs_queued)
 {
-	int err = r->device->hold ? r->device->hold(r->device) : 0;
+	int err = r->device->hold ? r->device->hold(r->device, r->submit.ctx_id) : 0;
 	uint32_t i;
 
 	(void)variant;
@@ -626,14 +652,32 @@ SET2(submit_run_program_id_unknown, runs[1].v1.program_id, UNKNOWN, UINT32_MAX)
 SET(submit_run_repeat_0, runs[1].v1.repeat, 0)
 SET2(submit_run_repeat_above_max_repeat, runs[1].v1.repeat, r->info.max_repeat + 1, UINT32_MAX)
 
+/* Of so many dispatches that all runs with all their repeats are too much. */
+static int make_long_program(struct errno_rig *r)
+{
+	const uint64_t most = (uint64_t)r->info.max_programs * r->info.max_repeat;
+	struct drm_unpu_program_create args = r->program_create;
+	int err = lengthen(r, &args.dispatches, r->info.max_job_dispatches / most + 2);
+	uint32_t i;
+
+	err = err < 0 ? err : do_call(r, ERRNO_CALL_PROGRAM_CREATE, &args);
+	if (err)
+		return err;
+	for (i = 0; i < ERRNO_MAX_RUNS; i++)
+		r->runs[i].v1.program_id = args.program_id;
+	return (int)args.dispatches.count;
+}
+
 /* As many runs as that takes, each with as many repeats as it may have. */
 ROW(submit_run_repeat_repeats_x_dispatches_above_max_job_dispatches)
 {
-	const uint32_t num_dispatches = r->program_create.dispatches.count;
+	int num_dispatches = make_long_program(r);
 	uint64_t total = 0;
 	uint32_t i;
 
 	(void)variant;
+	if (num_dispatches < 0)
+		return num_dispatches;
 	for (i = 0; i < r->info.max_programs && i < ERRNO_MAX_RUNS; i++) {
 		uint64_t repeat = (r->info.max_job_dispatches - total) / num_dispatches + 1;
 

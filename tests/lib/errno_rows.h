@@ -36,8 +36,10 @@ struct errno_device {
 	void (*close)(struct errno_device *device);
 
 	/* What calls alone cannot bring about; NULL: not on this device. 0, or -errno. */
-	int (*hold)(struct errno_device *device);	/* the next job of the context is long */
-	int (*guilty)(struct errno_device *device, uint32_t ctx_id);	/* its state is not OK */
+	/* Jobs of the context wait for a long one. */
+	int (*hold)(struct errno_device *device, uint32_t ctx);
+	/* A context whose state is not OK. */
+	int (*guilty)(struct errno_device *device, uint32_t *ctx);
 	int (*no_memory)(struct errno_device *device, struct errno_rig *rig);
 	int (*gone)(struct errno_device *device);
 	/* A buffer that may not be written. */
@@ -111,9 +113,9 @@ extern const struct errno_row errno_rows[];
 extern const size_t errno_num_rows;
 
 /*
- * On a new device each, which ends with its close(). The row's calls fail as the row says and change
- * neither the caller's memory but error_index, nor the device: the same calls without the wrong
- * field succeed after it. 0, or -1 with one sentence in `why`. *variants as spoil() returns them.
+ * On a new device each, which ends with its close(). The row's calls fail as the row says and
+ * change neither the caller's memory but error_index, nor the device: the same calls without the
+ * wrong field succeed after it. 0, or -1 with one sentence in `why`. *variants as spoil() returns them.
  */
 int errno_row_check(const struct errno_row *row, int variant, struct errno_device *device,
 		    int *variants, char *why, size_t why_bytes);

@@ -91,15 +91,16 @@ static void in_process_close(struct errno_device *device)
 	to_in_process(device)->dev->ops->close(to_in_process(device)->dev);
 }
 
-static int in_process_guilty(struct errno_device *device, uint32_t ctx_id)
+static int in_process_guilty(struct errno_device *device, uint32_t *ctx)
 {
 	struct in_process *p = to_in_process(device);
 	uint32_t window = fake_bo(p->dev, 4096, DRM_UNPU_BO_MMAP);
 	uint32_t syncobj = fake_syncobj(p->dev);
 	int err;
 
+	*ctx = fake_ctx(p->dev, DRM_UNPU_PRIORITY_NORMAL, 0);
 	p->fake->fail = EIO;
-	err = fake_submit(p->dev, ctx_id, fake_program(p->dev, window, window, 1, false), 1,
+	err = fake_submit(p->dev, *ctx, fake_program(p->dev, window, window, 1, false), 1,
 			  syncobj, 0);
 	err = err ? err : p->dev->ops->syncobj_wait(p->dev, syncobj, 0, UINT64_MAX);
 	p->fake->fail = 0;
