@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The broker: hands each guest its own memory and event counters, and sees to it that a worker serves
- * it. It maps no guest's memory and opens no file once it serves.
+ * The broker: hands each guest its own memory and event counters, and sees to it that a worker
+ * serves it. It maps no guest's memory and opens no file once it serves.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -76,7 +76,7 @@ int output_folder(size_t i)
 	return i ? -1 : socket_folder;
 }
 
-/* ---- workers --------------------------------------------------------------------------------- */
+/* ---- workers -------------------------------------------------------------------------------- */
 
 static void set_aside(struct broker *b, uint32_t key)
 {
@@ -219,7 +219,7 @@ static void hear_report(struct guest *guest)
 		reports_close(guest);
 }
 
-/* ---- guests ---------------------------------------------------------------------------------- */
+/* ---- guests --------------------------------------------------------------------------------- */
 
 static struct guest *guest_free(struct broker *b)
 {
@@ -296,7 +296,7 @@ static void hear_socket(struct broker *b)
 		guest_begin(b, fd);
 }
 
-/* ---- stats ----------------------------------------------------------------------------------- */
+/* ---- stats ---------------------------------------------------------------------------------- */
 
 static uint64_t resident(int fd)
 {
@@ -332,7 +332,7 @@ static void say_stats(struct broker *b)
 	b->stats_busy = busy;
 }
 
-/* ---- the loop -------------------------------------------------------------------------------- */
+/* ---- the loop ------------------------------------------------------------------------------- */
 
 /* Not by the clock alone: when this process itself was held up, nobody was heard. */
 static void judge(struct broker *b)
@@ -426,7 +426,7 @@ static void turn(struct broker *b)
 	judge(b);
 }
 
-/* ---- begin and end --------------------------------------------------------------------------- */
+/* ---- begin and end -------------------------------------------------------------------------- */
 
 static int open_folder(const char *path)
 {

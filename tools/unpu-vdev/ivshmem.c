@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The server's side of QEMU's ivshmem protocol: 64-bit little-endian numbers, some with a descriptor
- * beside them. Version 0, the peer's own number, -1 with the memory; then a peer's number with an
- * event counter for each vector it can be interrupted by, its own last.
+ * The server's side of QEMU's ivshmem protocol: 64-bit little-endian numbers, some with a
+ * descriptor beside them. Version 0, the peer's own number, -1 with the memory; then a peer's
+ * number with an event counter for each vector it can be interrupted by, its own last.
  */
 #include <errno.h>
 #include <fcntl.h>

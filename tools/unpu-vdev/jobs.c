@@ -28,7 +28,7 @@ static uint32_t ctx_id(const struct vdev_worker *w, const struct vdev_ctx *ctx)
 	return (uint32_t)(ctx - w->ctxs);
 }
 
-/* ---- what the device tells -------------------------------------------------------------------- */
+/* ---- what the device tells ------------------------------------------------------------------ */
 
 /* The device gives no id again while jobs of its owner are on their way. */
 static struct vdev_ctx *ctx_of_host(struct vdev_worker *w, uint32_t host)
@@ -119,7 +119,7 @@ const struct unpu_device_watch vdev_watch = {
 	.job_end = watch_job_end,
 };
 
-/* ---- contexts --------------------------------------------------------------------------------- */
+/* ---- contexts ------------------------------------------------------------------------------- */
 
 int vdev_ctx_create(struct vdev_worker *w, uint32_t id, const struct unpu_proto_ctx_create *from)
 {
@@ -220,7 +220,7 @@ uint64_t vdev_ctxs_deadline(const struct vdev_worker *w)
 	return deadline;
 }
 
-/* ---- jobs ------------------------------------------------------------------------------------- */
+/* ---- jobs ----------------------------------------------------------------------------------- */
 
 static int name_runs(struct vdev_worker *w, const struct unpu_proto_job *from,
 		     struct vdev_job *job, struct drm_unpu_run *runs)

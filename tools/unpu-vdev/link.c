@@ -27,7 +27,7 @@ static const volatile struct unpu_proto_driver *driver(const struct vdev_link *l
 	return (const void *)(link->window + UNPU_PROTO_DRIVER);
 }
 
-/* ---- beginning ------------------------------------------------------------------------------- */
+/* ---- beginning ------------------------------------------------------------------------------ */
 
 void vdev_link_init(struct vdev_link *link, void *window, uint64_t bytes, int interrupt)
 {
@@ -118,7 +118,7 @@ void vdev_link_refuse(struct vdev_link *link, uint32_t number)
 	link->refused = number;
 }
 
-/* ---- commands -------------------------------------------------------------------------------- */
+/* ---- commands ------------------------------------------------------------------------------- */
 
 static int link_room(const struct vdev_link *link)
 {
@@ -152,7 +152,7 @@ void vdev_link_take(struct vdev_link *link)
 	put(&device(link)->commands_taken, ++link->commands_taken);
 }
 
-/* ---- events ---------------------------------------------------------------------------------- */
+/* ---- events --------------------------------------------------------------------------------- */
 
 /* Full barriers stand between what is published and the other side's wish to hear of it: each side
  * writes its own and then reads the other's, and one of them has to see. */
@@ -187,7 +187,7 @@ void vdev_link_ring(const struct vdev_link *link)
 		return;
 }
 
-/* ---- sleeping -------------------------------------------------------------------------------- */
+/* ---- sleeping ------------------------------------------------------------------------------- */
 
 bool vdev_link_sleeps(struct vdev_link *link)
 {

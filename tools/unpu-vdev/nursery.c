@@ -203,7 +203,7 @@ static void __attribute__((noreturn)) nursery_run(struct nursery *n)
 	_exit(VDEV_EXIT_OK);
 }
 
-/* ---- the broker's side ------------------------------------------------------------------------ */
+/* ---- the broker's side ---------------------------------------------------------------------- */
 
 int vdev_nursery_create(const struct vdev_config *config, struct vdev_nursery *nursery)
 {

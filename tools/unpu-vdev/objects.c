@@ -16,7 +16,7 @@ static const uint32_t max_objects[VDEV_NUM_KINDS] = {
 
 static const char *const names[VDEV_NUM_KINDS] = { "buffer", "shader", "program" };
 
-/* ---- pages of the heap ----------------------------------------------------------------------- */
+/* ---- pages of the heap ---------------------------------------------------------------------- */
 
 static bool pages_free(const struct vdev_worker *w, uint64_t offset, uint64_t size)
 {
@@ -45,7 +45,7 @@ static void punch(const struct vdev_worker *w, uint64_t offset, uint64_t size)
 		vdev_log_rarely("memory is not given back: %s", strerror(errno));
 }
 
-/* ---- the table ------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------ */
 
 struct vdev_object *vdev_object_get(const struct vdev_worker *w, enum vdev_kind kind, uint32_t id)
 {
@@ -88,7 +88,7 @@ static void object_end(struct vdev_worker *w, struct vdev_object *object)
 	queue_add(w, &object->end);
 }
 
-/* ---- creating: what the main thread does ------------------------------------------------------ */
+/* ---- creating: what the main thread does ---------------------------------------------------- */
 
 static int check_bo(const struct vdev_worker *w, const struct unpu_proto_bo *bo)
 {
@@ -217,25 +217,28 @@ void vdev_objects_forget(struct vdev_worker *w)
 				object_end(w, w->objects[kind][id]);
 }
 
-/* ---- the maker ------------------------------------------------------------------------------- */
+/* ---- the maker ------------------------------------------------------------------------------ */
 
 /* What programs still hold of destroyed buffers counts, too: so the device is asked. */
-static int device_room(struct vdev_worker *w, uint64_t size)
+static uint64_t device_used(struct vdev_worker *w)
 {
-	struct drm_unpu_dev_stats stats;
+	struct drm_unpu_dev_stats stats = { 0 };
 	struct drm_unpu_dev_query query = {
 		.type = DRM_UNPU_QUERY_DEV_STATS, .size = sizeof(stats),
 		.pointer = (uintptr_t)&stats,
 	};
-	uint64_t limit = w->info.heap_device_bytes;
-	int err = w->dev->ops->dev_query(w->dev, &query);
 
-	if (err)
-		return err;
-	if (size <= limit && stats.device_used_bytes <= limit - size)
+	return w->dev->ops->dev_query(w->dev, &query) ? UINT64_MAX : stats.device_used_bytes;
+}
+
+static int device_room(struct vdev_worker *w, uint64_t size)
+{
+	uint64_t limit = w->info.heap_device_bytes, used = device_used(w);
+
+	if (size <= limit && used <= limit - size)
 		return 0;
 	vdev_log_rarely("no room for a buffer of %llu bytes: %llu are taken of %llu (--memory)",
-			(unsigned long long)size, (unsigned long long)stats.device_used_bytes,
+			(unsigned long long)size, (unsigned long long)used,
 			(unsigned long long)limit);
 	return -ENOSPC;
 }
@@ -314,6 +317,7 @@ static void *maker(void *arg)
 {
 	struct vdev_worker *w = arg;
 	struct vdev_task *task;
+	uint64_t used;
 
 	vdev_lock(w);
 	while (!w->maker_stop) {
@@ -330,7 +334,9 @@ static void *maker(void *arg)
 			close_handle(w, task->object);
 		else
 			object_make(w, task->object);
+		used = device_used(w);
 		vdev_lock(w);
+		w->report.device_bytes = used;
 		if (task->end)
 			vdev_object_put(w, task->object);
 	}
@@ -338,7 +344,7 @@ static void *maker(void *arg)
 	return NULL;
 }
 
-/* ---- begin and end --------------------------------------------------------------------------- */
+/* ---- begin and end -------------------------------------------------------------------------- */
 
 int vdev_objects_init(struct vdev_worker *w)
 {

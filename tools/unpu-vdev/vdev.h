@@ -39,7 +39,7 @@ struct vdev_fds {
 	int window;	/* memfd of config.window bytes */
 	int doorbell;	/* eventfd: the driver has published something */
 	int interrupt;	/* eventfd: the guest's vector 0 */
-	int report;	/* pipe: a struct vdev_report each heartbeat; who hangs up ends the worker */
+	int report;	/* pipe: a struct vdev_report each heartbeat; hanging up ends the worker */
 };
 
 #define VDEV_NUM_FDS	4
@@ -67,7 +67,7 @@ unpu_log_fn vdev_log_library;
 
 uint64_t vdev_now(void);
 
-/* ---- the processes --------------------------------------------------------------------------- */
+/* ---- the processes -------------------------------------------------------------------------- */
 
 /* Until SIGTERM or SIGINT; an exit status. */
 int vdev_broker_run(const struct vdev_config *config);
@@ -87,7 +87,7 @@ enum vdev_exit {
 	VDEV_EXIT_LOST,		/* the engine is dead */
 };
 
-/* ---- nursery.c -------------------------------------------------------------------------------- */
+/* ---- nursery.c ------------------------------------------------------------------------------ */
 
 struct vdev_nursery {
 	pid_t pid;
@@ -110,7 +110,7 @@ int vdev_nursery_exited(struct vdev_nursery *nursery, struct vdev_exited *exited
 /* Kills all workers and waits for it. */
 void vdev_nursery_finish(struct vdev_nursery *nursery);
 
-/* ---- socket.c --------------------------------------------------------------------------------- */
+/* ---- socket.c ------------------------------------------------------------------------------- */
 
 struct vdev_socket {
 	int fd;
@@ -130,7 +130,7 @@ void vdev_socket_close(struct vdev_socket *sock);
 /* Sends one number and, unless -1, a descriptor with it. */
 int vdev_send_fd(int fd, const void *data, size_t size, const int *fds, uint32_t num_fds);
 
-/* ---- ivshmem.c -------------------------------------------------------------------------------- */
+/* ---- ivshmem.c ------------------------------------------------------------------------------ */
 
 /* What a guest is given at once; all of it its own. */
 struct vdev_shared {

@@ -18,16 +18,16 @@
 #endif
 
 #define BEAT_NS		(UNPU_PROTO_HEARTBEAT_MS * 1000000ull)
-#define FULL_NS		10000000ull	/* until a driver without room for events is looked at again */
+#define FULL_NS		10000000ull	/* until a ring without room is looked at again */
 /* A driver that begins anew zeroes its page, in whatever order, before it says so. */
 #define BROKEN_NS	20000000ull
-#define SLICE_NS	50000000ull	/* of work in one submission to a GPU: design.md, section 6 */
+#define SLICE_NS	50000000ull	/* of work in one submission to a GPU */
 /* A repeat a submission would be a doorbell and an interrupt each. */
 #define LEAST_TOKENS	8u
 /* Between two looks at the clock. */
 #define MAX_COMMANDS	64u
 
-/* ---- what the other parts call ---------------------------------------------------------------- */
+/* ---- what the other parts call -------------------------------------------------------------- */
 
 void vdev_event(struct vdev_worker *w, const struct unpu_proto_event *event)
 {
@@ -77,7 +77,7 @@ void vdev_die(enum vdev_exit how, const char *format, ...)
 	_exit(how);
 }
 
-/* ---- the device ------------------------------------------------------------------------------- */
+/* ---- the device ----------------------------------------------------------------------------- */
 
 static bool is_cpu(const struct vdev_config *config)
 {
@@ -196,7 +196,7 @@ static int device_begin(struct vdev_worker *w)
 	return err;
 }
 
-/* ---- attaching -------------------------------------------------------------------------------- */
+/* ---- attaching ------------------------------------------------------------------------------ */
 
 /* Everything of the driver before ends; what its answers were is not told any more. */
 static void forget(struct vdev_worker *w)
@@ -265,7 +265,7 @@ static void detach(struct vdev_worker *w)
 	vdev_ctxs_cancel(w);
 }
 
-/* ---- the loop --------------------------------------------------------------------------------- */
+/* ---- the loop ------------------------------------------------------------------------------- */
 
 /* True: there may be more. */
 static bool take_commands(struct vdev_worker *w)
@@ -365,7 +365,7 @@ static void serve(struct vdev_worker *w)
 	}
 }
 
-/* ---- its life --------------------------------------------------------------------------------- */
+/* ---- its life ------------------------------------------------------------------------------- */
 
 static int worker_init(struct vdev_worker *w)
 {

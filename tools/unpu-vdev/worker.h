@@ -111,7 +111,7 @@ static inline void vdev_unlock(struct vdev_worker *w)
 	pthread_mutex_unlock(&w->lock);
 }
 
-/* ---- worker.c -------------------------------------------------------------------------------- */
+/* ---- worker.c ------------------------------------------------------------------------------- */
 
 /* Under the lock. */
 void vdev_answer(struct vdev_worker *w, uint32_t tag, int status, uint64_t value);
@@ -121,12 +121,12 @@ void vdev_wake(struct vdev_worker *w);
 void vdev_die(enum vdev_exit how, const char *format, ...)
 	__attribute__((noreturn, format(printf, 2, 3)));
 
-/* ---- commands.c ------------------------------------------------------------------------------ */
+/* ---- commands.c ----------------------------------------------------------------------------- */
 
 /* Deals with one command and takes it: its event is made, or will be. Not under the lock. */
 void vdev_command(struct vdev_worker *w, const struct unpu_proto_command *command);
 
-/* ---- objects.c ------------------------------------------------------------------------------- */
+/* ---- objects.c ------------------------------------------------------------------------------ */
 
 int vdev_objects_init(struct vdev_worker *w);
 void vdev_objects_finish(struct vdev_worker *w);
@@ -142,7 +142,7 @@ struct vdev_object *vdev_object_get(const struct vdev_worker *w, enum vdev_kind 
 /* Drops a reference. Under the lock. */
 void vdev_object_put(struct vdev_worker *w, struct vdev_object *object);
 
-/* ---- programs.c ------------------------------------------------------------------------------ */
+/* ---- programs.c ----------------------------------------------------------------------------- */
 
 /* A PROGRAM_CREATE by its numbers alone: 0 or -errno; *host_bytes: what it will cost. */
 int vdev_program_check(const struct vdev_worker *w, const struct unpu_proto_program *program,
@@ -152,7 +152,7 @@ int vdev_program_check(const struct vdev_worker *w, const struct unpu_proto_prog
 int vdev_program_make(struct vdev_worker *w, const struct unpu_proto_program *program,
 		      uint32_t *handle, uint64_t *error_index);
 
-/* ---- jobs.c ---------------------------------------------------------------------------------- */
+/* ---- jobs.c --------------------------------------------------------------------------------- */
 
 extern const struct unpu_device_watch vdev_watch;
 

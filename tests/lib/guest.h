@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* A driver of the virtual NPU as small as can be, in user space: what a guest does to its window. */
+#ifndef UNPU_TESTS_GUEST_H
+#define UNPU_TESTS_GUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "uapi/unpu_proto.h"
+
+struct guest {
+	uint8_t *window;
+	uint64_t bytes;
+	int doorbell, interrupt;
+	uint32_t attach;		/* the last number */
+	uint32_t commands_made, events_taken;
+	uint32_t tag;			/* the last one */
+};
+
+/* Maps the window. */
+void guest_init(struct guest *g, int window, int doorbell, int interrupt, uint64_t bytes);
+void guest_finish(struct guest *g);
+
+/* Words of the device's page, as they are now. */
+uint32_t guest_word(const struct guest *g, uint64_t offset);
+#define GUEST_WORD(__g, __field) \
+	guest_word(__g, UNPU_PROTO_DEVICE + offsetof(struct unpu_proto_device, __field))
+/* Until the word is what it should be, or is not; false after 10 s. */
+bool guest_wait_word(const struct guest *g, uint64_t offset, uint32_t value, bool equal);
+#define GUEST_WAIT(__g, __field, __value) \
+	guest_wait_word(__g, UNPU_PROTO_DEVICE + offsetof(struct unpu_proto_device, __field), \
+			__value, true)
+#define GUEST_WAIT_NOT(__g, __field, __value) \
+	guest_wait_word(__g, UNPU_PROTO_DEVICE + offsetof(struct unpu_proto_device, __field), \
+			__value, false)
+struct unpu_proto_device guest_device(const struct guest *g);
+uint32_t guest_progress(const struct guest *g, uint32_t ctx);
+
+/* Waits for READY, asks to be attached with this version, and waits for that; false: it is not. */
+bool guest_ask(struct guest *g, uint32_t version, uint32_t wait_ms);
+/* As a driver does; fails the test where it is refused. */
+void guest_attach(struct guest *g);
+void guest_ring(const struct guest *g);
+
+/* Fills in the tag, publishes, rings. */
+uint32_t guest_send(struct guest *g, struct unpu_proto_command *command);
+/* The next event; false after wait_ms. */
+bool guest_event(struct guest *g, struct unpu_proto_event *event, uint32_t wait_ms);
+/* Sends it and returns the status of its answer, which has to be the next event. */
+int guest_ask_for(struct guest *g, struct unpu_proto_command *command, uint64_t *value);
+
+/* The common commands, as they should be. */
+struct unpu_proto_command guest_bo(uint32_t id, uint64_t offset, uint64_t size);
+struct unpu_proto_command guest_shader(uint32_t id, const char *name);
+struct unpu_proto_command guest_ctx(uint32_t id, uint32_t priority, uint64_t timeout_ns);
+struct unpu_proto_command guest_job(uint32_t id, uint64_t seqno, uint32_t program,
+				    uint32_t repeat);
+struct unpu_proto_command guest_plain(uint32_t op, uint32_t id);
+
+/* A program that copies one page from a buffer to another, put at `at` in the window. stop: id of
+ * a buffer whose first word stops it, 0: none. */
+struct unpu_proto_command guest_copy(struct guest *g, uint32_t id, uint64_t at, uint32_t shader,
+				     uint32_t src, uint32_t dst, uint32_t stop);
+
+#endif
