@@ -95,7 +95,6 @@ int f(struct drm_sched_job *job)
 END
 
 {
-	echo '/* SPDX-License-Identifier: GPL-2.0-only */'
-	echo '/* made by conftest.sh */'
+	echo '/* Made by conftest.sh. */'
 	cat "$dir/out"
 } >"$out"
