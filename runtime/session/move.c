@@ -192,7 +192,7 @@ int unpu_session_settle(struct unpu_session *s, int ret)
  */
 static bool may_leave(struct unpu_session *s, int err)
 {
-	if (unpu_session_is_left(s) || err == -ENODEV || err == -EIO)
+	if (unpu_session_is_left(s) || err == -ENODEV || err == -EIO || err == -ESTALE)
 		return true;
 	return (err == -ENOMEM || err == -ENOSPC || err == -EINVAL || err == -E2BIG ||
 		err == -EOPNOTSUPP) && !unpu_home_is_shared(s->home);

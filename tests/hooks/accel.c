@@ -186,7 +186,8 @@ static void before_run(void *arg)
 {
 	struct node *node = arg;
 
-	if (node->gone_at && atomic_load(&node->last->runs) + 1 == node->gone_at)
+	atomic_fetch_add(&node->runs, 1);
+	if (node->gone_at && atomic_load(&node->last->runs) == node->gone_at)
 		node->gone = true;
 }
 

@@ -41,7 +41,7 @@ struct node {
 	atomic_bool stuck;
 
 	/* What it has seen. */
-	atomic_uint opens, files, mappings;
+	atomic_uint opens, files, mappings, runs;
 	struct gpuish *last;		/* of the file opened last */
 };
 
