@@ -107,6 +107,9 @@ struct unpu_proto {
 	struct mutex attach_lock;	/* one attaches at a time; what follows */
 	struct drm_unpu_dev_info info;	/* as said at the first time */
 	bool known;			/* that, and udev->shaders */
+	bool refused;			/* the last attempt failed, which was said */
+	/* Here, as nothing on the way out of a loss should allocate. */
+	struct drm_unpu_shader_name names[UNPU_PROTO_MAX_SHADERS];
 
 	struct mutex event_lock;	/* who takes events; what follows */
 	u32 events_taken;
@@ -183,29 +186,55 @@ static void unpu_proto_ring(struct unpu_proto *p)
 		p->transport->ring(p->transport);
 }
 
-int unpu_proto_check(struct device *dev, const void *window, u64 bytes)
+struct unpu_proto_header {
+	u32 magic, version;
+	u64 window_bytes;
+};
+
+static int unpu_proto_judge(const void *window, u64 bytes, struct unpu_proto_header *header)
 {
 	const struct unpu_proto_device *page = window + UNPU_PROTO_DEVICE;
-	u32 magic = unpu_proto_load(&page->magic);
-	u32 version = READ_ONCE(page->version);
-	u64 said = READ_ONCE(page->window_bytes);
 
-	if (magic != UNPU_PROTO_MAGIC) {
-		dev_info(dev, "not a unpu device: 0x%08x where it would have its magic number\n",
-			 magic);
+	header->magic = unpu_proto_load(&page->magic);
+	header->version = READ_ONCE(page->version);
+	header->window_bytes = READ_ONCE(page->window_bytes);
+	if (header->magic != UNPU_PROTO_MAGIC)
 		return -ENODEV;
-	}
-	if (version != UNPU_PROTO_VERSION) {
-		dev_err(dev, "the device process speaks version %u of its protocol, unpu.ko %u\n",
-			version, UNPU_PROTO_VERSION);
+	if (header->version != UNPU_PROTO_VERSION)
 		return -EPROTONOSUPPORT;
-	}
-	if (said != bytes) {
+	return header->window_bytes == bytes ? 0 : -EPROTO;
+}
+
+int unpu_proto_check(struct device *dev, const void *window, u64 bytes)
+{
+	struct unpu_proto_header header;
+	int err = unpu_proto_judge(window, bytes, &header);
+
+	if (err == -ENODEV)
+		dev_info(dev, "not a unpu device: 0x%08x in place of its magic number\n",
+			 header.magic);
+	else if (err == -EPROTONOSUPPORT)
+		dev_err(dev, "the device process speaks version %u of its protocol, unpu.ko %u\n",
+			header.version, UNPU_PROTO_VERSION);
+	else if (err)
 		dev_err(dev, "the device process means a window of %llu bytes, this one has %llu\n",
-			said, bytes);
-		return -EPROTO;
-	}
-	return 0;
+			header.window_bytes, bytes);
+	return err;
+}
+
+/* A device that does not attach is asked again and again: it is said once. */
+static __printf(3, 4) int unpu_proto_refuse(struct unpu_proto *p, int err, const char *format, ...)
+{
+	struct va_format text = { .fmt = format };
+	va_list args;
+
+	if (p->refused)
+		return err;
+	va_start(args, format);
+	text.va = &args;
+	dev_err(p->udev->drm.dev, "not attached: %pV\n", &text);
+	va_end(args);
+	return err;
 }
 
 /* ---- polling ------------------------------------------------------------------------------- */
@@ -703,21 +732,23 @@ static bool unpu_proto_wait_for(struct unpu_proto *p, bool (*what)(const struct 
 
 static int unpu_proto_wait_ready(struct unpu_proto *p, unsigned long deadline)
 {
-	struct device *dev = p->udev->drm.dev;
+	struct unpu_proto_header header;
 	u32 state;
 	int err;
 
 	if (!unpu_proto_wait_for(p, unpu_proto_ready, deadline, false))
-		return -ETIMEDOUT;
-	err = unpu_proto_check(dev, p->udev->window, p->udev->window_bytes);
+		return unpu_proto_refuse(p, -ETIMEDOUT, "the device process is not ready");
+	/* It may be another since the probe. */
+	err = unpu_proto_judge(p->udev->window, p->udev->window_bytes, &header);
 	if (err)
-		return err;
+		return unpu_proto_refuse(p, err, "magic 0x%08x, version %u (not %u), %llu bytes",
+					 header.magic, header.version, UNPU_PROTO_VERSION,
+					 header.window_bytes);
 	state = READ_ONCE(p->dev->state);
-	if (state == UNPU_PROTO_STATE_READY)
-		return 0;
-	dev_err_ratelimited(dev, "the device process has no engine (state %u), see its log\n",
-			    state);
-	return -EIO;
+	if (state != UNPU_PROTO_STATE_READY)
+		return unpu_proto_refuse(p, -EIO, "no engine (state %u), see unpu-vdev's log",
+					 state);
+	return 0;
 }
 
 /* Under lock. */
@@ -754,7 +785,7 @@ static int unpu_proto_attach_within(struct unpu_proto *p, u32 ready_ms)
 	spin_unlock(&p->lock);
 	deadline = jiffies + msecs_to_jiffies(UNPU_PROTO_ATTACH_MS);
 	if (!unpu_proto_wait_for(p, unpu_proto_answered, deadline, true))
-		return -ETIMEDOUT;
+		return unpu_proto_refuse(p, -ETIMEDOUT, "the device process does not answer");
 	err = unpu_proto_info(p);
 	if (err)
 		return err;
@@ -779,6 +810,7 @@ static int unpu_proto_attach(struct unpu_proto *p, u32 ready_ms)
 	/* Both change under attach_lock. */
 	if (p->open && !p->suspended)
 		err = unpu_proto_attach_within(p, ready_ms);
+	p->refused = err;
 	mutex_unlock(&p->attach_lock);
 	return err;
 }
@@ -786,12 +818,12 @@ static int unpu_proto_attach(struct unpu_proto *p, u32 ready_ms)
 /* Whether the device that we are attached to is still that one. */
 static const char *unpu_proto_lost_why(const struct unpu_proto *p)
 {
-	if (p->broken)
-		return "a ring index ran ahead";
 	if (READ_ONCE(p->dev->magic) != UNPU_PROTO_MAGIC)
 		return "its magic number is gone";
 	if (READ_ONCE(p->dev->epoch) != p->epoch)
 		return "it has begun anew";
+	if (p->broken)
+		return "a ring index ran ahead";
 	if (READ_ONCE(p->dev->attached) != p->nonce)
 		return "it has forgotten us";
 	if (READ_ONCE(p->dev->state) != UNPU_PROTO_STATE_READY)
@@ -890,27 +922,15 @@ static void unpu_proto_close(struct unpu_proto *p, bool for_good)
 #define UNPU_PROTO_MAX_BYTES	BIT_ULL(46)	/* of anything: rounding and sums do not overflow */
 #define UNPU_PROTO_MAX_NS	(3600ULL * NSEC_PER_SEC)
 
-static int unpu_proto_clamp(struct unpu_device *udev, const char *name, u32 *value, u32 max)
+static int unpu_proto_clamp(struct unpu_proto *p, const char *name, __u64 *value, u64 max)
 {
-	if (!*value) {
-		drm_err(&udev->drm, "the device says that %s is 0\n", name);
-		return -EPROTO;
-	}
-	*value = min(*value, max);
-	return 0;
-}
-
-static int unpu_proto_clamp64(struct unpu_device *udev, const char *name, __u64 *value, u64 max)
-{
-	if (!*value) {
-		drm_err(&udev->drm, "the device says that %s is 0\n", name);
-		return -EPROTO;
-	}
+	if (!*value)
+		return unpu_proto_refuse(p, -EPROTO, "its %s is 0", name);
 	*value = min_t(u64, *value, max);
 	return 0;
 }
 
-static int unpu_proto_check_counts(struct unpu_device *udev, struct drm_unpu_dev_info *info)
+static int unpu_proto_check_counts(struct unpu_proto *p, struct drm_unpu_dev_info *info)
 {
 	const struct {
 		const char *name;
@@ -931,23 +951,24 @@ static int unpu_proto_check_counts(struct unpu_device *udev, struct drm_unpu_dev
 		{ "max_queued_jobs", &info->max_queued_jobs, UNPU_MAX_QUEUED_JOBS },
 		{ "tokens_per_submit", &info->tokens_per_submit, U32_MAX },
 	};
+	u64 value;
 	u32 i;
 	int err;
 
 	for (i = 0; i < ARRAY_SIZE(fields); i++) {
-		err = unpu_proto_clamp(udev, fields[i].name, fields[i].value, fields[i].max);
+		value = *fields[i].value;
+		err = unpu_proto_clamp(p, fields[i].name, &value, fields[i].max);
 		if (err)
 			return err;
+		*fields[i].value = value;
 	}
-	if (info->binding_align > PAGE_SIZE || !is_power_of_2(info->binding_align)) {
-		drm_err(&udev->drm, "the device aligns bindings to %u bytes\n",
-			info->binding_align);
-		return -EPROTO;
-	}
+	if (info->binding_align > PAGE_SIZE || !is_power_of_2(info->binding_align))
+		return unpu_proto_refuse(p, -EPROTO, "it aligns bindings to %u bytes",
+					 info->binding_align);
 	return 0;
 }
 
-static int unpu_proto_check_sizes(struct unpu_device *udev, struct drm_unpu_dev_info *info)
+static int unpu_proto_check_sizes(struct unpu_proto *p, struct drm_unpu_dev_info *info)
 {
 	const struct {
 		const char *name;
@@ -955,7 +976,7 @@ static int unpu_proto_check_sizes(struct unpu_device *udev, struct drm_unpu_dev_
 		u64 max;
 	} fields[] = {
 		{ "heap_window_bytes", &info->heap_window_bytes,
-		  udev->window_bytes - UNPU_PROTO_HEAP },
+		  p->udev->window_bytes - UNPU_PROTO_HEAP },
 		{ "max_bo_bytes", &info->max_bo_bytes, UNPU_PROTO_MAX_BYTES },
 		{ "max_binding_bytes", &info->max_binding_bytes, UNPU_PROTO_MAX_BYTES },
 		{ "max_job_time_ns", &info->max_job_time_ns, UNPU_PROTO_MAX_NS },
@@ -967,7 +988,7 @@ static int unpu_proto_check_sizes(struct unpu_device *udev, struct drm_unpu_dev_
 
 	info->heap_device_bytes = min_t(u64, info->heap_device_bytes, UNPU_PROTO_MAX_BYTES);
 	for (i = 0; i < ARRAY_SIZE(fields); i++) {
-		err = unpu_proto_clamp64(udev, fields[i].name, fields[i].value, fields[i].max);
+		err = unpu_proto_clamp(p, fields[i].name, fields[i].value, fields[i].max);
 		if (err)
 			return err;
 	}
@@ -978,15 +999,13 @@ static int unpu_proto_check_sizes(struct unpu_device *udev, struct drm_unpu_dev_
 }
 
 /* What is no limit: it goes to clients and into messages. */
-static int unpu_proto_check_rest(struct unpu_device *udev, struct drm_unpu_dev_info *info)
+static int unpu_proto_check_rest(struct unpu_proto *p, struct drm_unpu_dev_info *info)
 {
 	u32 i;
 
-	if (info->version_major != 1 || info->num_matrices > DRM_UNPU_MAX_MATRICES) {
-		drm_err(&udev->drm, "the device says interface version %u, %u matrices\n",
-			info->version_major, info->num_matrices);
-		return -EPROTO;
-	}
+	if (info->version_major != 1 || info->num_matrices > DRM_UNPU_MAX_MATRICES)
+		return unpu_proto_refuse(p, -EPROTO, "its interface has version %u, %u matrices",
+					 info->version_major, info->num_matrices);
 	info->features &= ~DRM_UNPU_FEATURE_WAIT_RUNS;
 	info->pad = 0;
 	for (i = info->num_matrices; i < DRM_UNPU_MAX_MATRICES; i++)
@@ -1012,28 +1031,14 @@ static bool unpu_proto_name_ok(const struct drm_unpu_shader_name *shader)
 	return !memchr_inv(shader->name + length, 0, sizeof(shader->name) - length);
 }
 
-static int unpu_proto_read_shaders(struct unpu_device *udev, u32 num,
-				   struct drm_unpu_shader_name **names)
+static int unpu_proto_check_shaders(struct unpu_proto *p, const struct drm_unpu_shader_name *names,
+				    u32 num)
 {
-	struct drm_unpu_shader_name *read;
 	u32 i;
 
-	if (!num || num > UNPU_PROTO_MAX_SHADERS) {
-		drm_err(&udev->drm, "the device says that it has %u shaders\n", num);
-		return -EPROTO;
-	}
-	read = kcalloc(num, sizeof(*read), GFP_KERNEL);
-	if (!read)
-		return -ENOMEM;
-	unpu_proto_read(udev->window, UNPU_PROTO_SHADERS, read, num * sizeof(*read));
-	for (i = 0; i < num; i++) {
-		if (unpu_proto_name_ok(&read[i]))
-			continue;
-		drm_err(&udev->drm, "the device's shader %u has no proper name\n", i);
-		kfree(read);
-		return -EPROTO;
-	}
-	*names = read;
+	for (i = 0; i < num; i++)
+		if (!unpu_proto_name_ok(&names[i]))
+			return unpu_proto_refuse(p, -EPROTO, "its shader %u has no proper name", i);
 	return 0;
 }
 
@@ -1047,9 +1052,7 @@ static int unpu_proto_keep(struct unpu_proto *p, const struct drm_unpu_dev_info 
 		if (num == udev->num_shaders && !memcmp(info, &p->info, sizeof(*info)) &&
 		    !memcmp(names, udev->shaders, num * sizeof(*names)))
 			return 0;
-		dev_err_ratelimited(udev->drm.dev,
-				    "the device came back as another: bind the driver anew\n");
-		return -EPROTO;
+		return unpu_proto_refuse(p, -EPROTO, "it is another now: bind the driver anew");
 	}
 	udev->shaders = drmm_kzalloc(&udev->drm, num * sizeof(*names), GFP_KERNEL);
 	if (!udev->shaders)
@@ -1064,26 +1067,26 @@ static int unpu_proto_keep(struct unpu_proto *p, const struct drm_unpu_dev_info 
 
 static int unpu_proto_info(struct unpu_proto *p)
 {
-	struct unpu_device *udev = p->udev;
-	struct drm_unpu_shader_name *names;
-	struct drm_unpu_dev_info info;
+	struct drm_unpu_shader_name *names = p->names;
 	u32 num = READ_ONCE(p->dev->num_shaders);
+	struct drm_unpu_dev_info info;
 	int err;
 
+	if (!num || num > UNPU_PROTO_MAX_SHADERS)
+		return unpu_proto_refuse(p, -EPROTO, "it says that it has %u shaders", num);
+	unpu_proto_read(p->udev->window, UNPU_PROTO_SHADERS, names, num * sizeof(*names));
 	unpu_proto_read(p->udev->window,
 			UNPU_PROTO_DEVICE + offsetof(struct unpu_proto_device, info), &info,
 			sizeof(info));
-	err = unpu_proto_check_counts(udev, &info);
+	err = unpu_proto_check_counts(p, &info);
 	if (!err)
-		err = unpu_proto_check_sizes(udev, &info);
+		err = unpu_proto_check_sizes(p, &info);
 	if (!err)
-		err = unpu_proto_check_rest(udev, &info);
+		err = unpu_proto_check_rest(p, &info);
 	if (!err)
-		err = unpu_proto_read_shaders(udev, num, &names);
-	if (err)
-		return err;
-	err = unpu_proto_keep(p, &info, names, num);
-	kfree(names);
+		err = unpu_proto_check_shaders(p, names, num);
+	if (!err)
+		err = unpu_proto_keep(p, &info, names, num);
 	return err;
 }
 
@@ -1483,8 +1486,6 @@ static int unpu_proto_init(struct unpu_device *udev)
 	p->open = true;
 	mutex_unlock(&p->attach_lock);
 	err = unpu_proto_attach(p, UNPU_PROTO_READY_MS);
-	if (err == -ETIMEDOUT)
-		drm_err(&udev->drm, "the device process does not answer\n");
 	if (!err)
 		err = unpu_gem_init(udev, UNPU_PROTO_HEAP);
 	if (err)
@@ -1508,6 +1509,7 @@ static int unpu_proto_resume(struct unpu_device *udev)
 
 	mutex_lock(&p->attach_lock);
 	p->suspended = false;
+	p->refused = false;
 	mutex_unlock(&p->attach_lock);
 	return unpu_proto_attach(p, UNPU_PROTO_ATTACH_MS);
 }
