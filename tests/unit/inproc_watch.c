@@ -606,6 +606,21 @@ static void imports_that_are_read_only(void **state)
 	free(memory);
 }
 
+/* ---- the hook before runs -------------------------------------------------------------------- */
+
+/* The library's does nothing: less than a microsecond, where a run takes a hundred and more. */
+static void the_hook_is_free(void **state)
+{
+	const struct unpu_program none = { 0 };
+	atomic_uint cancel = 0;
+	uint64_t begin = fake_now();
+
+	(void)state;
+	for (uint32_t i = 0; i < 1000000; i++)
+		unpu_inproc_hook_run(&none, &cancel);
+	assert_true(fake_now() - begin < SECOND);
+}
+
 /* ---- a real engine --------------------------------------------------------------------------- */
 
 static void the_cpu_runs_by_itself(void **state)
@@ -659,6 +674,7 @@ int main(void)
 		TEST(many_clients),
 		TEST(imports_are_written),
 		TEST(imports_that_are_read_only),
+		TEST(the_hook_is_free),
 		TEST(the_cpu_runs_by_itself),
 	};
 

@@ -26,6 +26,7 @@
 #include "runtime/device/cpu/cpu.h"
 #include "runtime/device/vulkan/engine.h"
 #include "runtime/half.h"
+#include "tests/lib/fake.h"
 
 #define LAYERS		2u
 #define HIDDEN		72u	/* not a multiple of 32 */
@@ -1279,6 +1280,56 @@ static void test_import_stop_is_not_lost(void **state)
 	rig_finish(&r);
 }
 
+static atomic_uint ended;
+
+static void count_end(void *arg, uint32_t ctx_id, uint64_t seqno, int error, uint64_t busy_ns)
+{
+	(void)arg;
+	(void)ctx_id;
+	(void)seqno;
+	(void)busy_ns;
+	assert_int_equal(error, 0);
+	atomic_fetch_add(&ended, 1);
+}
+
+/* As the device process has it: below the frame, watched, the stop word in memory of the guest. */
+static void test_import_through_the_frame(void **state)
+{
+	const struct unpu_device_watch watch = { .job_end = count_end };
+	const struct unpu_device_params params = { .watch = &watch, .slice_ns = 50000000,
+						   .log = to_last_log };
+	const struct timespec nap = { 0, 1000000 };
+	uint8_t *memory = aligned_alloc(4096, 8192);
+	struct unpu_device *dev;
+	uint32_t in, out, ctx, id;
+
+	(void)state;
+	if (no_device)
+		free(memory);
+	NEEDS_DEVICE();
+	memset(memory, 0, 8192);
+	atomic_store(&ended, 0);
+	assert_int_equal(unpu_vulkan_device_open(0, &params, &dev), 0);
+	assert_int_equal(dev->ops->bo_import(dev, memory, 4096, 1, &in), 0);
+	assert_int_equal(dev->ops->bo_import(dev, memory + 4096, 4096, 1, &out), 0);
+	id = fake_program(dev, in, out, 256, true);
+	ctx = fake_ctx(dev, DRM_UNPU_PRIORITY_NORMAL, 0);
+	for (uint32_t i = 0; i < 20; i++) {
+		bool stopped = i % 5 == 4;
+
+		memset(memory + 4, (int)i + 1, 1020);
+		*(uint32_t *)(void *)memory = stopped ? UNPU_STOP_CANCEL : 0;
+		assert_int_equal(fake_submit(dev, ctx, id, 9, 0, 0), 0);
+		while (atomic_load(&ended) <= i)
+			nanosleep(&nap, NULL);
+		assert_int_equal(memory[4096 + 4], stopped ? i : i + 1);
+		assert_int_equal(memory[4096 + 1023], stopped ? i : i + 1);
+		assert_int_equal(memory[4096 + 1024], 0);
+	}
+	dev->ops->close(dev);
+	free(memory);
+}
+
 /* Rounds that would not fit the slice go one by one. */
 static void test_slice(void **state)
 {
@@ -1766,6 +1817,7 @@ int main(void)
 		cmocka_unit_test(test_import_read_only),
 		IMPORT(test_import_stop_word),
 		IMPORT(test_import_stop_is_not_lost),
+		cmocka_unit_test(test_import_through_the_frame),
 		cmocka_unit_test(test_slice),
 		cmocka_unit_test(test_banks),
 		cmocka_unit_test(test_too_large),
