@@ -65,7 +65,8 @@ static void test_unknown(void **state)
 {
 	static const char *const ids[] = {
 		"", "CPU", "cpu:0", "gpu", "vulkan", "vulkan:", "vulkan:x", "vulkan:-1",
-		"vulkan:00", "vulkan:100", "vulkan:0 ", "accel:3", "auto ", "%s%n",
+		"vulkan:00", "vulkan:100", "vulkan:0 ", "accel", "accel:x", "accel:00", "auto ",
+		"%s%n",
 	};
 	size_t i;
 
