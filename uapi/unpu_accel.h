@@ -164,6 +164,7 @@ extern "C" {
  *   PROGRAM_CREATE | stop_offset | past the buffer's end | EINVAL
  *   PROGRAM_CREATE | buffer.handle | 0 | ENOENT
  *   PROGRAM_CREATE | buffer.handle | unknown | ENOENT
+ *   PROGRAM_CREATE | buffer.handle | from before the device was lost (node) | ESTALE
  *   PROGRAM_CREATE | buffer.flags | 0 | EINVAL
  *   PROGRAM_CREATE | buffer.flags | unknown bit | EINVAL
  *   PROGRAM_CREATE | buffer.flags | ACCESS_WRITE of a read-only buffer (in process) | EINVAL
@@ -175,6 +176,7 @@ extern "C" {
  *   PROGRAM_CREATE | buffer.size | offset + size overflows | EINVAL
  *   PROGRAM_CREATE | dispatch.shader_id | 0 | ENOENT
  *   PROGRAM_CREATE | dispatch.shader_id | unknown | ENOENT
+ *   PROGRAM_CREATE | dispatch.shader_id | from before the device was lost (node) | ESTALE
  *   PROGRAM_CREATE | dispatch.first_binding | past the binding table | EINVAL
  *   PROGRAM_CREATE | dispatch.first_binding | first + num overflows | EINVAL
  *   PROGRAM_CREATE | dispatch.num_bindings | 0 | EINVAL
@@ -210,6 +212,7 @@ extern "C" {
  *   SUBMIT | runs.ptr | no address | EFAULT
  *   SUBMIT | run.program_id | 0 | ENOENT
  *   SUBMIT | run.program_id | unknown | ENOENT
+ *   SUBMIT | run.program_id | from before the device was lost (node) | ESTALE
  *   SUBMIT | run.repeat | 0 | EINVAL
  *   SUBMIT | run.repeat | above max_repeat | EINVAL
  *   SUBMIT | run.repeat | repeats x dispatches above max_job_dispatches | EINVAL

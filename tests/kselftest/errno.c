@@ -86,6 +86,24 @@ static int node_gone(struct errno_device *device)
 	return 0;
 }
 
+/* The job that ends the worker is not answered for; another worker serves contexts soon after. */
+static int node_lose(struct errno_device *device)
+{
+	struct client *c = &to_node(device)->c;
+	uint32_t ctx = ctx_create(c, DRM_UNPU_PRIORITY_NORMAL, 0);
+	uint64_t seqno = submit(c, ctx, word_program(c, "EXIT"), 1, 0);
+	uint64_t end = now_ns() + PATIENCE_MS * MS;
+
+	if (!ctx_wait(c, ctx, seqno, PATIENCE_MS))
+		return -ETIME;
+	while (ctx_try(c, DRM_UNPU_PRIORITY_NORMAL, 0, &ctx)) {
+		if (now_ns() > end)
+			return -ETIME;
+		sleep_ms(10);
+	}
+	return ctx_destroy(c, ctx);
+}
+
 /* A page that nobody may read, or more bits than a pointer of this program has. */
 static uint64_t no_address(void)
 {
@@ -102,7 +120,8 @@ static void node_init(struct node *node, int parent)
 	*node = (struct node){
 		.base = {
 			.call = node_call, .close = node_close, .hold = node_hold,
-			.guilty = node_guilty, .gone = node_gone, .no_address = no_address(),
+			.guilty = node_guilty, .gone = node_gone, .lose = node_lose,
+			.no_address = no_address(),
 		},
 		.c = client_open(),
 		.parent = parent,

@@ -461,36 +461,44 @@ SET2(shader_create_spec_words_not_the_shader_s, shader_create.spec_words, 7, 0)
 POINTER(shader_create_spec_no_address, shader_create.spec)
 SET(shader_create_spec_a_word_out_of_its_range, attn.rows, 257)
 
-static int has_matrix(const struct drm_unpu_dev_info *info, uint32_t layout)
+static int has_matrix(const struct drm_unpu_dev_info *info, uint32_t layout, uint32_t numeric)
 {
 	uint32_t i;
 
 	for (i = 0; i < info->num_matrices && i < DRM_UNPU_MAX_MATRICES; i++)
-		if (info->matrices[i].layout == layout &&
-		    info->matrices[i].numeric == DRM_UNPU_CLASS_F32)
+		if (info->matrices[i].layout == layout && info->matrices[i].numeric == numeric)
 			return 1;
 	return 0;
 }
 
-/* A KV type, else a layout of weights, that DEV_INFO does not name. */
+/* How the device does not multiply, in the words of a shader; 0: it does in all ways. */
+static int lacks_matrix(const struct drm_unpu_dev_info *info, struct unpu_ffn_out_spec *spec)
+{
+	uint32_t layout, numeric;
+
+	for (layout = 0; layout < DRM_UNPU_LAYOUT_COUNT; layout++) {
+		const uint32_t classes = unpu_layout_info(layout)->quantised ? 2 : 1;
+
+		for (numeric = DRM_UNPU_CLASS_F32; numeric < classes; numeric++) {
+			*spec = (struct unpu_ffn_out_spec){ 1, 1, 32, 32, layout, numeric, 0 };
+			if (!has_matrix(info, layout, numeric))
+				return 1;
+		}
+	}
+	return 0;
+}
+
+/* A KV type, else a way to multiply, that DEV_INFO does not name. */
 ROW(shader_create_spec_a_variant_this_device_has_not)
 {
-	uint32_t layout = DRM_UNPU_LAYOUT_COUNT;
-
 	(void)variant;
-	r->attn.kv_type = DRM_UNPU_KV_INT8;
-	if (!(r->info.kv_types & 1u << DRM_UNPU_KV_INT8))
-		return 1;
-	r->attn.kv_type = DRM_UNPU_KV_F16;
-	if (!(r->info.kv_types & 1u << DRM_UNPU_KV_F16))
-		return 1;
-	while (layout-- && has_matrix(&r->info, layout))
-		;
-	r->ffn_out = (struct unpu_ffn_out_spec){ 1, 1, 32, 32, layout, DRM_UNPU_CLASS_F32, 0 };
+	for (r->attn.kv_type = 0; r->attn.kv_type <= DRM_UNPU_KV_INT8; r->attn.kv_type++)
+		if (!(r->info.kv_types & 1u << r->attn.kv_type))
+			return 1;
 	memcpy(r->shader_create.name, "ffn_out.1", 10);
 	r->shader_create.spec = (uintptr_t)&r->ffn_out;
 	r->shader_create.spec_words = sizeof(r->ffn_out) / 4;
-	return 1;
+	return lacks_matrix(&r->info, &r->ffn_out);
 }
 
 SET(shader_destroy_shader_id_0, shader_destroy.shader_id, 0)
@@ -554,6 +562,46 @@ SET2(program_create_stop_offset_not_a_multiple_of_4, program_create.stop_offset,
 SET2(program_create_stop_offset_past_the_buffer_s_end, program_create.stop_offset, 196608,
      UINT32_MAX - 3)
 SET(program_create_buffer_handle_0, buffers[4].v1.handle, 0)
+/* All but one object are new. */
+static int lose(struct errno_rig *r)
+{
+	int err = r->device->lose ? r->device->lose(r->device) : -EOPNOTSUPP;
+
+	err = err ? err : rig_objects(r);
+	rig_args(r);
+	return err ? err : 1;
+}
+
+ROW(program_create_buffer_handle_from_before_the_device_was_lost)
+{
+	uint32_t old = r->window;
+	int ret = lose(r);
+
+	(void)variant;
+	r->buffers[4].v1.handle = old;
+	return ret;
+}
+
+ROW(program_create_dispatch_shader_id_from_before_the_device_was_lost)
+{
+	uint32_t old = r->shader_destroy.shader_id;
+	int ret = lose(r);
+
+	(void)variant;
+	r->dispatches[1].v1.shader_id = old;
+	return ret;
+}
+
+ROW(submit_run_program_id_from_before_the_device_was_lost)
+{
+	uint32_t old = r->program_destroy.program_id;
+	int ret = lose(r);
+
+	(void)variant;
+	r->runs[1].v1.program_id = old;
+	return ret;
+}
+
 SET2(program_create_buffer_handle_unknown, buffers[4].v1.handle, UNKNOWN, UINT32_MAX)
 SET(program_create_buffer_flags_0, buffers[4].v1.flags, 0)
 SET2(program_create_buffer_flags_unknown_bit, buffers[4].v1.flags, 5, 1u << 31 | 1)
@@ -802,7 +850,7 @@ static int check_after(struct errno_rig *r, const struct errno_rig *valid,
 static int changes_device(const struct errno_row *row)
 {
 	return row->call == ERRNO_CALL_ANY || row->err == ENOSPC || row->err == EBUSY ||
-	       row->err == EIO;
+	       row->err == EIO || row->err == ESTALE;
 }
 
 int errno_row_check(const struct errno_row *row, int variant, struct errno_device *device,

@@ -42,6 +42,8 @@ struct errno_device {
 	int (*guilty)(struct errno_device *device, uint32_t *ctx);
 	int (*no_memory)(struct errno_device *device, struct errno_rig *rig);
 	int (*gone)(struct errno_device *device);
+	/* It forgets everything and works again. */
+	int (*lose)(struct errno_device *device);
 	/* A buffer that may not be written. */
 	int (*read_only)(struct errno_device *device, uint32_t *handle);
 	uint64_t no_address;	/* where nothing is; 0: every number is an address */
@@ -115,7 +117,8 @@ extern const size_t errno_num_rows;
 /*
  * On a new device each, which ends with its close(). The row's calls fail as the row says and
  * change neither the caller's memory but error_index, nor the device: the same calls without the
- * wrong field succeed after it. 0, or -1 with one sentence in `why`. *variants as spoil() returns them.
+ * wrong field succeed after it. 0, or -1 with one sentence in `why`. *variants as spoil()
+ * returns them.
  */
 int errno_row_check(const struct errno_row *row, int variant, struct errno_device *device,
 		    int *variants, char *why, size_t why_bytes);
