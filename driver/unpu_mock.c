@@ -114,6 +114,7 @@ struct mock {
 	u64 turns;
 	s64 owed_ns[DRM_UNPU_PRIORITY_HIGH + 1], last_ns[DRM_UNPU_PRIORITY_HIGH + 1];
 	struct mock_ctx *running;
+	struct mock_ctx *telling;	/* its end of a job may not have been heard yet */
 	struct mock_job ended;		/* the worker's, while it tells of it */
 	struct mock_ctx ctxs[MOCK_MAX_CTXS];
 };
@@ -439,6 +440,15 @@ static bool mock_source_is(const struct mock_program *program, const char *word)
 	return first->bytes && !memcmp(first->from, word, 4);
 }
 
+/* From here on nothing more is heard of any job. */
+static void mock_exit(struct mock *mock)
+{
+	spin_lock(&mock->lock);
+	mock->stop = true;
+	spin_unlock(&mock->lock);
+	queue_work(mock->wq, &mock->exit_work);
+}
+
 static void mock_misbehave(struct mock *mock, const struct mock_ctx *ctx,
 			   const struct mock_program *program)
 {
@@ -447,7 +457,7 @@ static void mock_misbehave(struct mock *mock, const struct mock_ctx *ctx,
 	else if (mock_source_is(program, "STUK"))
 		wait_event_idle(mock->wait, READ_ONCE(mock->stop));
 	else if (mock_source_is(program, "EXIT"))
-		queue_work(mock->wq, &mock->exit_work);
+		mock_exit(mock);
 	else if (mock_source_is(program, "SLOW"))
 		mock_sleep(mock, ctx, MOCK_SLOW_US);
 }
@@ -527,12 +537,10 @@ static bool mock_advance(struct mock_job *job)
 	return ++job->run == job->num_runs;
 }
 
-/* Takes the context's oldest job. Its slot is free before its end is told: another may come. */
-static void mock_take(struct mock *mock, struct mock_ctx *ctx)
+/* Takes a job from its context. Its slot is free before its end is told: another may come. */
+static void mock_take(struct mock_job *job, struct mock_job *taken)
 {
-	struct mock_job *job = mock_head(ctx);
-
-	mock->ended = *job;
+	*taken = *job;
 	list_del(&job->link);
 	job->used = false;
 }
@@ -545,10 +553,8 @@ static void mock_put_runs(struct mock_job *job)
 		mock_put(&job->runs[i].program->base);
 }
 
-static void mock_tell(struct mock *mock, struct mock_ctx *ctx, int error)
+static void mock_tell(struct mock *mock, struct mock_ctx *ctx, struct mock_job *job, int error)
 {
-	struct mock_job *job = &mock->ended;
-
 	mock_put_runs(job);
 	unpu_job_done(mock->udev, ctx - mock->ctxs, job->seqno, error, job->busy_ns);
 }
@@ -580,10 +586,12 @@ static void mock_turn(struct mock *mock, struct mock_ctx *ctx)
 	}
 	if (!ended)
 		return;
-	mock_take(mock, ctx);
+	mock_take(job, &mock->ended);
+	mock->telling = ctx;
 	spin_unlock(&mock->lock);
-	mock_tell(mock, ctx, error);
+	mock_tell(mock, ctx, &mock->ended, error);
 	spin_lock(&mock->lock);
+	mock->telling = NULL;
 	wake_up_all(&mock->wait);
 }
 
@@ -627,12 +635,32 @@ static int mock_ctx_create(struct unpu_device *udev, struct unpu_ctx *ctx)
 	return err;
 }
 
+/* One that does not run ends at once, whoever runs. */
+static bool mock_cancel_one(struct mock *mock, struct mock_ctx *ctx)
+{
+	struct mock_job *last = NULL, taken;
+
+	spin_lock(&mock->lock);
+	ctx->cancelled = true;
+	if (!list_empty(&ctx->jobs))
+		last = list_last_entry(&ctx->jobs, struct mock_job, link);
+	if (last && mock->running == ctx && list_is_first(&last->link, &ctx->jobs))
+		last = NULL;
+	if (last)
+		mock_take(last, &taken);
+	spin_unlock(&mock->lock);
+	if (last)
+		mock_tell(mock, ctx, &taken, -ECANCELED);
+	return last;
+}
+
 static bool mock_ctx_is_quiet(struct mock *mock, struct mock_ctx *ctx)
 {
 	bool quiet;
 
 	spin_lock(&mock->lock);
-	quiet = mock->running != ctx && list_empty(&ctx->jobs);
+	/* Who gets the id next must not hear of this one's jobs. */
+	quiet = list_empty(&ctx->jobs) && mock->telling != ctx;
 	spin_unlock(&mock->lock);
 	return quiet;
 }
@@ -642,9 +670,8 @@ static int mock_ctx_destroy(struct unpu_device *udev, struct unpu_ctx *ctx)
 	struct mock *mock = to_mock(udev);
 	struct mock_ctx *own = &mock->ctxs[ctx->hw_id];
 
-	spin_lock(&mock->lock);
-	own->cancelled = true;
-	spin_unlock(&mock->lock);
+	while (mock_cancel_one(mock, own))
+		;
 	wake_up_all(&mock->wait);
 	if (!wait_event_idle_timeout(mock->wait,
 				     READ_ONCE(udev->dead) || mock_ctx_is_quiet(mock, own),
@@ -738,7 +765,7 @@ static void mock_forget(struct mock *mock)
 	WRITE_ONCE(mock->epoch, mock->epoch + 1);
 	for (ctx = mock->ctxs; ctx < mock->ctxs + MOCK_MAX_CTXS; ctx++) {
 		while (mock_head(ctx)) {
-			mock_take(mock, ctx);
+			mock_take(mock_head(ctx), &mock->ended);
 			spin_unlock(&mock->lock);
 			mock_put_runs(&mock->ended);
 			spin_lock(&mock->lock);

@@ -506,20 +506,19 @@ static struct unpu_job *unpu_ctx_head_locked(struct unpu_ctx *ctx)
 	return job && job->state == UNPU_JOB_RUNNING ? job : NULL;
 }
 
-static bool unpu_ctx_is_over_time(const struct unpu_ctx *ctx, ktime_t now)
+/* How long the job at the head may still go on as it does. */
+static s64 unpu_ctx_time_left(const struct unpu_ctx *ctx, ktime_t now)
 {
-	u64 grace = UNPU_GRACE_MS * NSEC_PER_MSEC;
 	ktime_t since = ns_to_ktime(atomic64_read(&ctx->udev->unblocked_ns));
-	u64 stood, ran;
+	s64 stand, run;
 
 	if (ktime_after(ctx->progress_time, since))
 		since = ctx->progress_time;
 	if (ktime_after(ctx->head_time, since))
 		since = ctx->head_time;
-	stood = ktime_to_ns(ktime_sub(now, since));
-	ran = ktime_to_ns(ktime_sub(now, ctx->head_time));
-	return stood > ctx->timeout_ns + grace ||
-	       ran > ctx->udev->info.max_job_time_ns + grace;
+	stand = ctx->timeout_ns - ktime_to_ns(ktime_sub(now, since));
+	run = ctx->udev->info.max_job_time_ns - ktime_to_ns(ktime_sub(now, ctx->head_time));
+	return min(stand, run) + UNPU_GRACE_MS * NSEC_PER_MSEC;
 }
 
 static u32 unpu_ctx_progress(struct unpu_ctx *ctx)
@@ -542,6 +541,7 @@ static bool unpu_ctx_check_time(struct unpu_ctx *ctx, u64 *seqno, u64 *ns)
 	ktime_t now = ktime_get();
 	struct unpu_job *job;
 	bool hung;
+	s64 left;
 
 	spin_lock(&ctx->lock);
 	if (progress != ctx->progress) {
@@ -549,7 +549,8 @@ static bool unpu_ctx_check_time(struct unpu_ctx *ctx, u64 *seqno, u64 *ns)
 		ctx->progress_time = now;
 	}
 	job = unpu_ctx_head_locked(ctx);
-	hung = job && unpu_ctx_is_over_time(ctx, now);
+	left = unpu_ctx_time_left(ctx, now);
+	hung = job && left < 0;
 	if (hung) {
 		*seqno = job->seqno;
 		*ns = ktime_to_ns(ktime_sub(now, ctx->head_time));
@@ -558,7 +559,8 @@ static bool unpu_ctx_check_time(struct unpu_ctx *ctx, u64 *seqno, u64 *ns)
 	}
 	spin_unlock(&ctx->lock);
 	if (job && !hung)
-		queue_delayed_work(ctx->udev->reset_wq, &ctx->watchdog, unpu_ctx_tick(ctx));
+		queue_delayed_work(ctx->udev->reset_wq, &ctx->watchdog,
+				   min(unpu_ctx_tick(ctx), nsecs_to_jiffies(left) + 1));
 	return hung;
 }
 
@@ -804,6 +806,7 @@ int unpu_sched_ctx_init(struct unpu_ctx *ctx)
 	INIT_LIST_HEAD(&ctx->jobs);
 	INIT_DELAYED_WORK(&ctx->watchdog, unpu_ctx_watchdog);
 	ctx->fence_context = dma_fence_context_alloc(1);
+	ctx->progress_time = ktime_get();
 	ret = unpu_sched_init(sched, &unpu_sched_ops, udev->submit_wq, udev->reset_wq,
 			      UNPU_MAX_JOBS_IN_FLIGHT, "unpu", udev->drm.dev);
 	if (ret)
