@@ -10,6 +10,11 @@
 #define KIB	1024u
 #define NORMAL	DRM_UNPU_PRIORITY_NORMAL
 
+static bool is_byte(const uint8_t *map, size_t bytes, uint8_t value)
+{
+	return !bytes || (map[0] == value && !memcmp(map, map + 1, bytes - 1));
+}
+
 static uint8_t byte_at(uint32_t i, uint32_t seed)
 {
 	return (i * 2654435761u + seed) >> 24;
@@ -32,8 +37,7 @@ TEST(copy_copies)
 		run(&c, ctx, copy_create(&c, between, to, sizes[i]), 1);
 		ASSERT_EQ(memcmp(source, target, sizes[i]), 0);
 		/* And not a byte more. */
-		for (k = sizes[i]; k < 1 << 20; k++)
-			ASSERT_EQ(target[k], 0xee);
+		ASSERT_TRUE(is_byte(target + sizes[i], (1 << 20) - sizes[i], 0xee));
 	}
 }
 

@@ -338,12 +338,20 @@ uint32_t copy_create(struct client *c, uint32_t from, uint32_t to, uint32_t byte
 	return program;
 }
 
+/* Not mapped any longer: a mapping is a user of the file. */
+static uint32_t bo_with_word(struct client *c, const char *word)
+{
+	uint32_t bo;
+	void *map = bo_mapped(c, 4096, &bo);
+
+	memcpy(map, word, 4);
+	munmap(map, 4096);
+	return bo;
+}
+
 uint32_t word_program(struct client *c, const char *word)
 {
-	uint32_t from, to = bo_create(c, 4096, WINDOW);
-
-	memcpy(bo_mapped(c, 4096, &from), word, 4);
-	return copy_create(c, from, to, 64);
+	return copy_create(c, bo_with_word(c, word), bo_create(c, 4096, WINDOW), 64);
 }
 
 bool has_words(struct client *c)
@@ -368,7 +376,7 @@ struct counter counter_create(struct client *c, const char *word, uint32_t stop_
 	counter.between = bo_create(c, most, 0);
 	memset((void *)counter.map, 1, COUNTER_BLOCK);
 	if (word) {
-		memcpy(bo_mapped(c, 4096, &bo), word, 4);
+		bo = bo_with_word(c, word);
 		from = copies_row(&p, bo, 0, 4);
 		copies_add(&p, from, copies_row(&p, bo, 2048, 4), 4);
 	}
