@@ -11,7 +11,7 @@ mark
 
 # Until it fails: the device goes at another place of it each time.
 busy() {
-	while unpu run -d accel:0 "$model" -p "$prompt" -n 100 --temp 0 </dev/null; do :; done
+	while unpu run -d accel:0 "$model" -p "$prompt" -n 16 --temp 0 </dev/null; do :; done
 }
 
 for pause in 100000 350000 700000; do
