@@ -358,8 +358,10 @@ static void judge(struct broker *b)
 			vdev_log("guest %u: worker killed: it stands still", guest->number);
 			guest->killed = !vdev_nursery_kill(&b->nursery, guest->key);
 		}
-		if (guest->restart && now >= guest->restart && !guest->key)
+		if (guest->restart && now >= guest->restart && !guest->key) {
+			guest->restarts_filled = now;	/* the wait was for this one */
 			worker_begin(b, guest);
+		}
 	}
 	if (b->config->stats && now - b->stats_at >= SECOND_NS)
 		say_stats(b);

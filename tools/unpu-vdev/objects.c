@@ -313,32 +313,42 @@ static void close_handle(struct vdev_worker *w, const struct vdev_object *object
 		w->dev->ops->program_destroy(w->dev, &program);
 }
 
+static struct vdev_task *queue_take(struct vdev_worker *w)
+{
+	struct vdev_task *task = w->queue;
+
+	w->queue = task->next;
+	if (!w->queue)
+		w->queue_tail = &w->queue;
+	return task;
+}
+
 static void *maker(void *arg)
 {
 	struct vdev_worker *w = arg;
-	struct vdev_task *task;
+	struct vdev_object *object;
 	uint64_t used;
+	bool end;
 
 	vdev_lock(w);
 	while (!w->maker_stop) {
-		task = w->queue;
-		if (!task) {
+		if (!w->queue) {
 			pthread_cond_wait(&w->work, &w->lock);
 			continue;
 		}
-		w->queue = task->next;
-		if (!w->queue)
-			w->queue_tail = &w->queue;
+		end = w->queue->end;
+		object = queue_take(w)->object;
 		vdev_unlock(w);
-		if (task->end)
-			close_handle(w, task->object);
+		/* What could not be made is gone with its task. */
+		if (end)
+			close_handle(w, object);
 		else
-			object_make(w, task->object);
+			object_make(w, object);
 		used = device_used(w);
 		vdev_lock(w);
 		w->report.device_bytes = used;
-		if (task->end)
-			vdev_object_put(w, task->object);
+		if (end)
+			vdev_object_put(w, object);
 	}
 	vdev_unlock(w);
 	return NULL;
