@@ -26,11 +26,13 @@ make_models() {
 	mkdir -p "$dir"
 	for type in q4_0 q8_0; do
 		name=$dir/smollm2-135m-$type.gguf
-		[ -e "$name" ] || "$python" "$shared/tools/mkmodel.py" smollm2-135m "$name.new" \
-			--type $type --vocab "$shared/vocabs/ggml-vocab-smollm2.gguf" &&
-			mv "$name.new" "$name" || return
+		if [ ! -e "$name" ]; then
+			"$python" "$shared/tools/mkmodel.py" smollm2-135m "$name.new" --type $type \
+				--vocab "$shared/vocabs/ggml-vocab-smollm2.gguf" &&
+				mv "$name.new" "$name" || return
+		fi
 		models+=("$name")
-	done 2>/dev/null
+	done
 }
 
 make_disk() { # $work/disk: an ext4 file system with the models
