@@ -271,7 +271,7 @@ static void unpu_limit_info(struct unpu_device *udev)
 	unpu_at_most(&info->max_syncs, UNPU_MAX_SYNCS);
 	unpu_at_most(&info->max_contexts, UNPU_MAX_CONTEXTS);
 	unpu_at_most(&info->max_queued_jobs, UNPU_MAX_QUEUED_JOBS);
-	unpu_at_most(&info->num_matrices, DRM_UNPU_MAX_MATRICES);
+	info->num_matrices = min(info->num_matrices, (u32)DRM_UNPU_MAX_MATRICES);
 	info->heap_window_bytes = min(info->heap_window_bytes, udev->heap_bytes);
 	/* Its page-aligned size fits the type in which the core keeps it, and no sum overflows. */
 	bo_bytes = max(info->heap_window_bytes, info->heap_device_bytes);
@@ -322,6 +322,8 @@ int unpu_device_suspend(struct unpu_device *udev)
 {
 	udev->hw->suspend(udev);
 	unpu_device_lost(udev);
+	/* It is not reset before the resume. */
+	cancel_delayed_work_sync(&udev->lost_work);
 	return 0;
 }
 
@@ -331,7 +333,9 @@ int unpu_device_resume(struct unpu_device *udev)
 
 	if (!err)
 		unpu_device_found(udev);
-	return err;
+	else
+		unpu_device_lost(udev);
+	return 0;
 }
 
 /* ---- the module ---------------------------------------------------------------------------- */

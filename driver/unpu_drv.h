@@ -325,6 +325,7 @@ struct unpu_ctx {
 	struct delayed_work watchdog;
 	u32 progress;
 	ktime_t progress_time, head_time;
+	ktime_t cancel_time;
 
 	struct work_struct release_work;	/* on the module's own */
 };

@@ -669,13 +669,15 @@ static int mock_ctx_destroy(struct unpu_device *udev, struct unpu_ctx *ctx)
 {
 	struct mock *mock = to_mock(udev);
 	struct mock_ctx *own = &mock->ctxs[ctx->hw_id];
+	/* Who asks again has waited before. */
+	unsigned int ms = READ_ONCE(own->cancelled) ? 0 : UNPU_CANCEL_MS;
 
 	while (mock_cancel_one(mock, own))
 		;
 	wake_up_all(&mock->wait);
 	if (!wait_event_idle_timeout(mock->wait,
 				     READ_ONCE(udev->dead) || mock_ctx_is_quiet(mock, own),
-				     msecs_to_jiffies(UNPU_CANCEL_MS)))
+				     msecs_to_jiffies(ms)))
 		return -ETIMEDOUT;
 	if (READ_ONCE(udev->dead))
 		return -ENODEV;

@@ -38,6 +38,11 @@
 #define UNPU_GRACE_MS		100
 #define UNPU_MIN_TICK_MS	50
 #define UNPU_MAX_TICK_MS	250
+/*
+ * A job that is cancelled within its time may be at a long dispatch: nobody has done anything wrong,
+ * so the device gets more than one UNPU_CANCEL_MS before all its clients lose it.
+ */
+#define UNPU_CANCEL_PATIENCE_MS	2000
 /* Between attempts to get a lost device back. */
 #define UNPU_RESET_RETRY_MS	500
 
@@ -92,7 +97,9 @@ static void unpu_job_end_locked(struct unpu_job *job, int error, u64 busy_ns, st
 		ctx->failed_errno = error;
 	}
 	ctx->queued--;
-	ctx->head_time = now;
+	/* The next one's turn. */
+	if (list_is_first(&job->link, &ctx->jobs))
+		ctx->head_time = now;
 	list_del_init(&job->link);
 	job->state = UNPU_JOB_ENDED;
 	unpu_job_count(ctx, error, busy_ns);
@@ -163,6 +170,8 @@ void unpu_ctx_end_jobs(struct unpu_ctx *ctx, u32 state, int error)
 	bool cookie = dma_fence_begin_signalling();
 
 	spin_lock(&ctx->lock);
+	if (!ctx->cancelled)
+		ctx->cancel_time = ktime_get();
 	unpu_ctx_condemn_locked(ctx, state, error);
 	spin_unlock(&ctx->lock);
 	unpu_ctx_end_all(ctx, UNPU_JOB_QUEUED, error);
@@ -322,23 +331,24 @@ static bool unpu_job_start(struct unpu_job *job)
 static void unpu_job_refused(struct unpu_job *job, int ret)
 {
 	struct unpu_ctx *ctx = job->ctx;
-	bool gone = ret == -ENODEV;
+	u32 state = ret == -ENODEV ? DRM_UNPU_CTX_LOST : DRM_UNPU_CTX_GUILTY;
+	int rest = ret == -ENODEV ? -ENODEV : -ECANCELED;
 	struct unpu_end end;
 	bool ended;
 
 	spin_lock(&ctx->lock);
 	ended = job->state == UNPU_JOB_RUNNING;
 	if (ended) {
-		job->error = job->error ?: gone ? -ENODEV : -EIO;
-		unpu_ctx_condemn_locked(ctx, gone ? DRM_UNPU_CTX_LOST : DRM_UNPU_CTX_GUILTY,
-					gone ? -ENODEV : -ECANCELED);
+		if (!job->error)
+			job->error = ret == -ENODEV ? -ENODEV : -EIO;
+		unpu_ctx_condemn_locked(ctx, state, rest);
 		unpu_job_end_locked(job, job->error, 0, &end);
 	}
 	spin_unlock(&ctx->lock);
 	if (!ended)
 		return;
 	unpu_end_signal(&end);
-	unpu_ctx_end_jobs(ctx, ctx->state, gone ? -ENODEV : -ECANCELED);
+	unpu_ctx_end_jobs(ctx, state, rest);
 }
 
 static struct dma_fence *unpu_sched_run_job(struct drm_sched_job *base)
@@ -453,8 +463,8 @@ bool unpu_job_done(struct unpu_device *udev, u32 ctx_hw_id, u64 seqno, int error
 	if (ctx) {
 		error = unpu_job_verdict(error);
 		found = unpu_ctx_job_done(ctx, seqno, error, busy_ns);
-		/* The others could not get on meanwhile. */
-		if (found && error == -ETIME)
+		/* It may have kept the others waiting. */
+		if (found && error)
 			atomic64_set(&udev->unblocked_ns, ktime_get_ns());
 		unpu_ctx_put(ctx);
 	}
@@ -480,25 +490,6 @@ static int unpu_ctx_hw_destroy(struct unpu_ctx *ctx)
 
 static void unpu_device_lose(struct unpu_device *udev, int epoch);
 
-/* Errors are in the jobs; they signal when the device is quiet, or is given up. */
-static void unpu_ctx_detach(struct unpu_ctx *ctx)
-{
-	/* No run_job is under way, and none that follows starts a job. */
-	drm_sched_wqueue_stop(&ctx->sched);
-	if (unpu_ctx_hw_destroy(ctx)) {
-		unpu_device_lose(ctx->udev, ctx->epoch);
-	} else {
-		spin_lock(&ctx->lock);
-		ctx->detached = true;
-		spin_unlock(&ctx->lock);
-		unpu_ctx_end_all(ctx, UNPU_JOB_RUNNING, -ECANCELED);
-	}
-	/* Those that never started go through the scheduler to be freed. */
-	drm_sched_wqueue_start(&ctx->sched);
-}
-
-/* ---- time-out ------------------------------------------------------------------------------ */
-
 static struct unpu_job *unpu_ctx_head_locked(struct unpu_ctx *ctx)
 {
 	struct unpu_job *job = list_first_entry_or_null(&ctx->jobs, struct unpu_job, link);
@@ -520,6 +511,66 @@ static s64 unpu_ctx_time_left(const struct unpu_ctx *ctx, ktime_t now)
 	run = ctx->udev->info.max_job_time_ns - ktime_to_ns(ktime_sub(now, ctx->head_time));
 	return min(stand, run) + UNPU_GRACE_MS * NSEC_PER_MSEC;
 }
+
+/* Whether the device was told only lately and has time to get to where it can stop. */
+static bool unpu_ctx_has_patience(struct unpu_ctx *ctx)
+{
+	ktime_t now = ktime_get();
+	ktime_t end;
+	bool has;
+
+	spin_lock(&ctx->lock);
+	end = ktime_add_ms(ctx->cancel_time, UNPU_CANCEL_PATIENCE_MS);
+	has = ctx->state == DRM_UNPU_CTX_OK && ktime_before(now, end) &&
+	      unpu_ctx_time_left(ctx, now) >= 0;
+	spin_unlock(&ctx->lock);
+	return has;
+}
+
+static bool unpu_ctx_runs(struct unpu_ctx *ctx)
+{
+	bool runs;
+
+	spin_lock(&ctx->lock);
+	runs = unpu_ctx_head_locked(ctx);
+	spin_unlock(&ctx->lock);
+	return runs;
+}
+
+static void unpu_ctx_set_detached(struct unpu_ctx *ctx)
+{
+	spin_lock(&ctx->lock);
+	ctx->detached = true;
+	spin_unlock(&ctx->lock);
+	if (!unpu_ctx_runs(ctx))
+		return;
+	unpu_ctx_end_all(ctx, UNPU_JOB_RUNNING, -ECANCELED);
+	/* It may have kept the others waiting. */
+	atomic64_set(&ctx->udev->unblocked_ns, ktime_get_ns());
+}
+
+/*
+ * The jobs' errors are in them already; they signal when the device is quiet, or is given up. It
+ * need not be when it has no job of the context and is only slow to say so.
+ */
+static void unpu_ctx_detach(struct unpu_ctx *ctx)
+{
+	int ret;
+
+	/* No run_job is under way, and none that follows starts a job. */
+	drm_sched_wqueue_stop(&ctx->sched);
+	ret = unpu_ctx_hw_destroy(ctx);
+	if (!ret || (ret == -ETIMEDOUT && !unpu_ctx_runs(ctx)))
+		unpu_ctx_set_detached(ctx);
+	else if (ret == -ETIMEDOUT && unpu_ctx_has_patience(ctx))
+		queue_delayed_work(ctx->udev->reset_wq, &ctx->watchdog, unpu_ctx_tick(ctx));
+	else
+		unpu_device_lose(ctx->udev, ctx->epoch);
+	/* Those that never started go through the scheduler to be freed. */
+	drm_sched_wqueue_start(&ctx->sched);
+}
+
+/* ---- time-out ------------------------------------------------------------------------------ */
 
 static u32 unpu_ctx_progress(struct unpu_ctx *ctx)
 {
@@ -574,7 +625,6 @@ static void unpu_ctx_hang(struct unpu_ctx *ctx, u64 seqno, u64 ns)
 	unpu_dump(udev, ctx, "hung");
 	unpu_ctx_end_all(ctx, UNPU_JOB_QUEUED, -ECANCELED);
 	unpu_ctx_detach(ctx);
-	atomic64_set(&udev->unblocked_ns, ktime_get_ns());
 }
 
 static void unpu_ctx_watchdog(struct work_struct *work)
@@ -718,11 +768,25 @@ void unpu_device_found(struct unpu_device *udev)
 	unpu_quarantine_release(udev);
 }
 
+/* False: it was lost once more during the reset. */
+static bool unpu_device_found_since(struct unpu_device *udev, u32 losses)
+{
+	bool found;
+
+	spin_lock(&udev->ctx_lock);
+	found = udev->losses == losses;
+	if (found)
+		WRITE_ONCE(udev->lost, false);
+	spin_unlock(&udev->ctx_lock);
+	if (found)
+		unpu_quarantine_release(udev);
+	return found;
+}
+
 static void unpu_device_reset(struct unpu_device *udev)
 {
 	u32 losses = READ_ONCE(udev->losses);
 	int ret = -ENODEV;
-	bool found;
 	int idx;
 
 	/* A run_job that began before the epoch went up does not reach the next one. */
@@ -732,19 +796,11 @@ static void unpu_device_reset(struct unpu_device *udev)
 		drm_dev_exit(idx);
 	}
 	trace_unpu_device_reset(udev, atomic_read(&udev->epoch), ret);
-	if (READ_ONCE(udev->dead))
-		return;
-	/* Lost once more meanwhile: the work is queued again. */
-	spin_lock(&udev->ctx_lock);
-	found = !ret && udev->losses == losses;
-	spin_unlock(&udev->ctx_lock);
-	if (found) {
-		unpu_device_found(udev);
+	if (!ret && unpu_device_found_since(udev, losses))
 		dev_info(udev->drm.dev, "device works again\n");
-	} else {
+	else if (!READ_ONCE(udev->dead))
 		queue_delayed_work(udev->reset_wq, &udev->lost_work,
 				   msecs_to_jiffies(UNPU_RESET_RETRY_MS));
-	}
 }
 
 static void unpu_lost_work(struct work_struct *work)
