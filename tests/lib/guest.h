@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A driver of the virtual NPU as small as can be, in user space: what a guest does to its window. */
+/* A driver of the virtual NPU as small as can be, in user space: what a guest does in its window */
 #ifndef UNPU_TESTS_GUEST_H
 #define UNPU_TESTS_GUEST_H
 
