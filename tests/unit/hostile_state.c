@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #include <cmocka.h>
 
 #include "runtime/device/cpu/cpu.h"
+#include "runtime/device/cpu/ops.h"
 
 #define SLOTS		3u
 #define CELLS		192u
@@ -31,7 +33,7 @@
 #define MAX_DISPATCHES	8u
 #define ALIGN		32u	/* DEV_INFO.binding_align */
 #define CANARY		0xee
-#define RUNS		14	/* of each program in each layout */
+#define RUNS		14u	/* of each program in each layout */
 
 /* What the dispatches of one layer bind. */
 enum range_id {
@@ -69,6 +71,7 @@ struct rig {
 };
 
 static size_t page;
+static uint32_t runs = RUNS;
 
 /* ---- ranges --------------------------------------------------------------------------------- */
 
@@ -307,7 +310,7 @@ static void attack_rig(struct rig *r, uint64_t seed)
 	uint32_t done;
 
 	assert_int_equal(pthread_create(&thread, NULL, attack_main, &a), 0);
-	for (uint32_t i = 0; i < RUNS; i++) {
+	for (uint32_t i = 0; i < runs; i++) {
 		set_state(r, i * 7);
 		for (int token = 0; token < 3; token++) {
 			done = 0;
@@ -392,6 +395,10 @@ static void test_avx2(void **state)
 {
 	(void)state;
 	skip_races();
+	if (!(unpu_cpu_detect() & UNPU_CPU_MASK_AVX2)) {
+		print_message("SKIP: this processor has no avx2\n");
+		skip();
+	}
 	attack_engine("avx2", 1);
 }
 
@@ -406,5 +413,7 @@ int main(void)
 	};
 
 	page = (size_t)sysconf(_SC_PAGESIZE);
+	if (getenv("UNPU_EMULATED"))
+		runs = 2;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
