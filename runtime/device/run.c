@@ -12,10 +12,10 @@
 
 /* A priority gets at least this part of the time of those above it: 1/16 of all. */
 #define SHARE	15
-/* Those who wait for a run are heard of so often, while it has time and as long after that as a
- * device may take to end it. */
+/* Those who wait for a run are heard of so often, while it has time and as long after that as the
+ * driver takes to see it (1/4 s) and to give the device up (2 s). */
 #define WATCH_NS	20000000u
-#define WATCH_GRACE_NS	1000000000u
+#define WATCH_GRACE_NS	3000000000u
 
 uint64_t unpu_inproc_now(void)
 {

@@ -281,7 +281,7 @@ static void patience_ends(void **state)
 	submit(hung, id, 1);
 	wait_inside();
 	submit(ctx, id, 1);
-	nap(1500 * MS);
+	nap(3500 * MS);
 	before = others(ctx);
 	assert_true(before > 0);
 	nap(200 * MS);
