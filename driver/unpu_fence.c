@@ -45,7 +45,7 @@ static const struct dma_fence_ops unpu_fence_ops = {
 
 struct dma_fence *unpu_fence_create(void)
 {
-	struct unpu_fence *fence = kzalloc(sizeof(*fence), GFP_KERNEL);
+	struct unpu_fence *fence = kzalloc(sizeof(*fence), GFP_KERNEL_ACCOUNT);
 
 	if (!fence)
 		return NULL;

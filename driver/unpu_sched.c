@@ -184,7 +184,7 @@ void unpu_ctx_end_jobs(struct unpu_ctx *ctx, u32 state, int error)
 
 struct unpu_job *unpu_job_create(struct unpu_ctx *ctx, struct drm_file *file)
 {
-	struct unpu_job *job = kzalloc(sizeof(*job), GFP_KERNEL);
+	struct unpu_job *job = kzalloc(sizeof(*job), GFP_KERNEL_ACCOUNT);
 	int ret = -ENOMEM;
 
 	if (!job)
