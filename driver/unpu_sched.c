@@ -39,8 +39,8 @@
 #define UNPU_MIN_TICK_MS	50
 #define UNPU_MAX_TICK_MS	250
 /*
- * A job that is cancelled within its time may be at a long dispatch: nobody has done anything wrong,
- * so the device gets more than one UNPU_CANCEL_MS before all its clients lose it.
+ * A job that is cancelled within its time may be at a long dispatch: nobody has done anything
+ * wrong, so the device gets more than one UNPU_CANCEL_MS before all its clients lose it.
  */
 #define UNPU_CANCEL_PATIENCE_MS	2000
 /* Between attempts to get a lost device back. */
