@@ -77,7 +77,7 @@ int unpu_inproc_ctx_create(struct unpu_device *base, struct drm_unpu_ctx_create 
 	atomic_init(&ctx->cancel, INPROC_GO_ON);
 	unpu_inproc_lock(dev);
 	err = ctx_create(dev, ctx, &args->ctx_id);
-	unpu_inproc_unlock(dev);
+	unpu_inproc_unlock_quickly(dev);
 	if (!err)
 		return 0;
 	free(ctx);
@@ -108,7 +108,7 @@ int unpu_inproc_ctx_destroy(struct unpu_device *base, struct drm_unpu_ctx_destro
 	ctx = ctx_get(dev, args->ctx_id);
 	if (ctx)
 		unpu_inproc_ctx_kill(dev, ctx);
-	unpu_inproc_unlock(dev);
+	unpu_inproc_unlock_quickly(dev);
 	return ctx ? 0 : unpu_inproc_refuse(dev, "CTX_DESTROY", -ENOENT);
 }
 
@@ -131,7 +131,7 @@ int unpu_inproc_ctx_query(struct unpu_device *base, struct drm_unpu_ctx_query *a
 		args->busy_ns = ctx->busy_ns;
 		args->queued_ns = ctx->queued_ns;
 	}
-	unpu_inproc_unlock(dev);
+	unpu_inproc_unlock_quickly(dev);
 	return ctx ? 0 : unpu_inproc_refuse(dev, "CTX_QUERY", -ENOENT);
 }
 
@@ -386,7 +386,7 @@ int unpu_inproc_submit(struct unpu_device *base, struct drm_unpu_submit *args)
 			job_drop(dev, sub.job);
 			unpu_fence_put(&sub.job->fence);
 		}
-		unpu_inproc_unlock(dev);
+		unpu_inproc_unlock_quickly(dev);
 	}
 	args->error_index = sub.error_index;
 	/* A full queue is a state, not a mistake: no message. */

@@ -23,6 +23,17 @@ void unpu_inproc_unlock(struct inproc *dev)
 	}
 }
 
+void unpu_inproc_unlock_quickly(struct inproc *dev)
+{
+	if (!dev->runner_started) {
+		unpu_inproc_unlock(dev);
+		return;
+	}
+	if (dev->dead)
+		pthread_cond_signal(&dev->work);
+	pthread_mutex_unlock(&dev->lock);
+}
+
 int unpu_inproc_refuse(struct inproc *dev, const char *call, int err)
 {
 	return unpu_fail(&dev->base.log, err, "%s: %s refused: %s", dev->base.id, call,

@@ -136,6 +136,9 @@ static inline void unpu_inproc_lock(struct inproc *dev)
 
 /* Unlocks and frees what died meanwhile. */
 void unpu_inproc_unlock(struct inproc *dev);
+/* The same where nobody may wait for the engine, which may be busy making a program: what died is
+ * the runner's to free, if there is one. */
+void unpu_inproc_unlock_quickly(struct inproc *dev);
 uint64_t unpu_inproc_now(void);
 
 /* Logs that a call was refused and returns err. */
