@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "tests/lib/guest.h"
+#include "tools/lib/sandbox.h"
 #include "tools/unpu-vdev/vdev.h"
 
 #define WINDOW	(4u << 20)
@@ -917,6 +918,48 @@ static void numbers_of_objects_are_limited(void **state)
 	rig_end(&r);
 }
 
+/* The first GPU, or what takes its place on this machine; skips without one. */
+static void on_vulkan(void **state)
+{
+	struct rig r = {
+		.config = { .device = "vulkan:0", .window = WINDOW, .memory = 64u << 20 },
+	};
+	uint32_t turn;
+
+	(void)state;
+	if (strstr(sandbox_status(), "sanitizers")) {
+		print_message("sanitizers do not see what a driver compiles\n");
+		skip();
+	}
+	assert_int_equal(vdev_shared_create(&r.shared, WINDOW), 0);
+	worker_start(&r);
+	guest_init(&r.g, r.shared.window, r.shared.doorbell, r.shared.interrupts[0], WINDOW);
+	assert_true(GUEST_WAIT_NOT(&r.g, state, UNPU_PROTO_STATE_BOOT));
+	if (GUEST_WORD(&r.g, state) == UNPU_PROTO_STATE_FAILED) {
+		rig_end(&r);
+		print_message("no Vulkan device\n");
+		skip();
+	}
+	guest_attach(&r.g);
+	make_all(&r);
+	ok(&r, guest_ctx(1, DRM_UNPU_PRIORITY_NORMAL, 0));
+	for (turn = 0; turn < 3; turn++) {
+		memset(r.g.window + AT_SRC, (int)turn + 1, 4096);
+		send(&r, guest_job(1, 2 * turn, TO_OWN, 1));
+		send(&r, guest_job(1, 2 * turn + 1, FROM_OWN, 3));
+		job_ends(&r, 1, 2 * turn, 0);
+		job_ends(&r, 1, 2 * turn + 1, 0);
+		assert_memory_equal(r.g.window + AT_DST, r.g.window + AT_SRC, 4096);
+	}
+	/* Stopped before it begins. */
+	memset(r.g.window + AT_STOP, 1, 4);
+	memset(r.g.window + AT_DST, 0, 4096);
+	run(&r, 1, 9, STOPPED);
+	assert_int_equal(r.g.window[AT_DST], 0);
+	ok(&r, guest_plain(UNPU_PROTO_CTX_DESTROY, 1));
+	rig_end(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -947,6 +990,7 @@ int main(void)
 		cmocka_unit_test(pages_of_a_destroyed_buffer_are_given_back),
 		cmocka_unit_test(device_memory_is_limited),
 		cmocka_unit_test(numbers_of_objects_are_limited),
+		cmocka_unit_test(on_vulkan),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
