@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+#ifdef __KERNEL__
+#include <linux/stddef.h>
+#else
+#include <stddef.h>
+#endif
+
 #include "shaders/layout.h"
 
 #define GGUF(__name, __bits, __block, __quantised) \
@@ -33,7 +39,7 @@ static const struct unpu_layout_info layouts[DRM_UNPU_LAYOUT_COUNT] = {
 
 const struct unpu_layout_info *unpu_layout_info(__u32 layout)
 {
-	return layout < DRM_UNPU_LAYOUT_COUNT ? &layouts[layout] : 0;
+	return layout < DRM_UNPU_LAYOUT_COUNT ? &layouts[layout] : NULL;
 }
 
 __u64 unpu_layout_quant_bytes(__u32 layout, __u32 rows, __u32 k)

@@ -5,8 +5,10 @@
  */
 #ifdef __KERNEL__
 #include <linux/errno.h>
+#include <linux/stddef.h>
 #else
 #include <errno.h>
+#include <stddef.h>
 #endif
 
 #include "shaders/shaders.h"
@@ -115,7 +117,7 @@ static const struct shader shaders[UNPU_SHADER_COUNT] = {
 
 const struct unpu_shader_info *unpu_shader_info(__u32 kind)
 {
-	return kind < UNPU_SHADER_COUNT ? &shaders[kind].info : 0;
+	return kind < UNPU_SHADER_COUNT ? &shaders[kind].info : NULL;
 }
 
 static int name_equals(const __u8 name[DRM_UNPU_SHADER_NAME], const char *known)
