@@ -271,7 +271,7 @@ static void unpu_limit_info(struct unpu_device *udev)
 	unpu_at_most(&info->max_syncs, UNPU_MAX_SYNCS);
 	unpu_at_most(&info->max_contexts, UNPU_MAX_CONTEXTS);
 	unpu_at_most(&info->max_queued_jobs, UNPU_MAX_QUEUED_JOBS);
-	info->num_matrices = min(info->num_matrices, (u32)DRM_UNPU_MAX_MATRICES);
+	info->num_matrices = min_t(u32, info->num_matrices, DRM_UNPU_MAX_MATRICES);
 	info->heap_window_bytes = min(info->heap_window_bytes, udev->heap_bytes);
 	/* Its page-aligned size fits the type in which the core keeps it, and no sum overflows. */
 	bo_bytes = max(info->heap_window_bytes, info->heap_device_bytes);

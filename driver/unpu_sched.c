@@ -479,9 +479,10 @@ static int unpu_ctx_hw_destroy(struct unpu_ctx *ctx)
 	struct unpu_device *udev = ctx->udev;
 	int ret, idx;
 
-	if (!ctx->hw_id || READ_ONCE(ctx->detached) || unpu_ctx_is_stale(ctx))
+	if (!ctx->hw_id || READ_ONCE(ctx->detached))
 		return 0;
-	if (!drm_dev_enter(&udev->drm, &idx))
+	/* What it has with a lost device ends by the loss, which keeps what that may write to. */
+	if (unpu_ctx_is_stale(ctx) || !drm_dev_enter(&udev->drm, &idx))
 		return -ENODEV;
 	ret = udev->hw->ctx_destroy(udev, ctx);
 	drm_dev_exit(idx);
