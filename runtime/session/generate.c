@@ -39,21 +39,41 @@ static void adapt_burst(struct unpu_session *s, uint32_t made)
 /* Have the device sample up to `want` tokens more, of those that have a place in the context. */
 static int sample_start(struct unpu_session *s, size_t want)
 {
-	uint32_t most = s->row_ready ? s->burst : 1;
+	bool decodes = s->row_ready;
+	uint32_t most = decodes ? s->burst : 1;
+	int ret;
 
-	s->due = want < most ? (uint32_t)want : most;
 	s->ring_head = unpu_session_state(s)->ring_head;
-	return unpu_session_start(s, s->row_ready ? UNPU_PROGRAM_DECODE : UNPU_PROGRAM_SAMPLE,
-				  s->due);
+	ret = unpu_session_start(s, decodes ? UNPU_PROGRAM_DECODE : UNPU_PROGRAM_SAMPLE,
+				 want < most ? (uint32_t)want : most);
+	if (!ret)
+		s->flights[0].decodes = decodes;
+	return ret;
 }
 
-static int check_tokens(struct unpu_session *s, uint32_t made)
+/* Tokens that the jobs in flight may sample. */
+static uint32_t all_due(const struct unpu_session *s)
+{
+	uint32_t due = 0;
+
+	for (uint32_t i = 0; i < s->in_flight; i++)
+		due += s->flights[i].due;
+	return due;
+}
+
+/*
+ * There are `all` new tokens since the job began, of which `made` are its own: others are of the one
+ * that has followed it meanwhile. When a text ends, what follows samples none.
+ */
+static int check_tokens(struct unpu_session *s, const struct unpu_flight *job, uint32_t all,
+			uint32_t made)
 {
 	uint32_t vocab = s->model->arch->hp.vocab;
+	bool none = unpu_session_cut(s) || (job->behind && unpu_session_stopped(s));
 
-	if (made > s->due || (!made && !unpu_session_cut(s)))
+	if (all - made > all_due(s) || (!made && !none))
 		return unpu_session_blame(s, -EIO, "%s sampled %u tokens where up to %u were due",
-					  s->dev->id, made, s->due);
+					  s->dev->id, all, job->due + all_due(s));
 	memcpy(s->tokens + s->used, unpu_session_history(s) + s->used, made * sizeof(*s->tokens));
 	for (uint32_t i = 0; i < made && !s->home->last; i++)
 		if (s->tokens[s->used + i] >= vocab)
@@ -63,15 +83,18 @@ static int check_tokens(struct unpu_session *s, uint32_t made)
 	return 0;
 }
 
-/* The end of that job: *made tokens stand behind the session's, 0 when it was cut. */
+/* The end of the oldest job: *made tokens stand behind the session's, 0 when it was cut. */
 static int sample_finish(struct unpu_session *s, uint32_t *made)
 {
+	const struct unpu_flight job = s->flights[0];
 	int ret = unpu_session_wait(s);
+	uint32_t all = unpu_session_state(s)->ring_head - s->ring_head;
 
-	*made = unpu_session_state(s)->ring_head - s->ring_head;
-	ret = ret ? ret : check_tokens(s, *made);
+	*made = all < job.due ? all : job.due;
+	ret = ret ? ret : check_tokens(s, &job, all, *made);
+	s->ring_head += *made;
 	/* Of what stands in history now, all but the newest token has been through the layers. */
-	if (ret || *made)
+	if (ret || *made || job.decodes)
 		s->logits_ready = false;
 	s->row_ready = !ret && *made && !unpu_session_stopped(s);
 	if (!ret)
@@ -148,29 +171,67 @@ static bool goes_on(const struct unpu_session *s, uint32_t made)
 	for (uint32_t i = 0; i < made; i++)
 		if (ends_text(s, s->tokens[s->used + i]))
 			return false;
-	return s->row_ready;
+	return true;
 }
 
-/*
- * A device that runs by itself has its next job before the tokens of the last one are given to the
- * caller. true: it has.
- */
-static bool begin_ahead(struct unpu_session *s, uint32_t made, size_t left)
+static bool runs_by_itself(const struct unpu_session *s)
 {
 	const struct drm_unpu_dev_info *info = &s->weights->info;
 
-	left = room_for(s, s->used + made, left);
-	if (info->tokens_per_submit < 2 || info->features & DRM_UNPU_FEATURE_WAIT_RUNS || !left ||
-	    !goes_on(s, made) || !unpu_session_begin_ahead(s))
-		return false;
-	return !sample_start(s, left);
+	return info->tokens_per_submit > 1 && info->max_queued_jobs > 1 &&
+	       !(info->features & DRM_UNPU_FEATURE_WAIT_RUNS);
 }
 
-/* The text has ended before the job that runs: whatever it writes is behind the session's end. */
+/* Behind the job in flight, of which nobody knows yet how it ends. */
+static int start_behind(struct unpu_session *s, uint32_t used, size_t left)
+{
+	int ret = unpu_session_start_behind(s, UNPU_PROGRAM_DECODE,
+					    left < s->burst ? (uint32_t)left : s->burst, used);
+
+	if (!ret) {
+		s->flights[s->in_flight - 1].decodes = true;
+		s->flights[s->in_flight - 1].behind = true;
+	}
+	return ret;
+}
+
+/*
+ * A device that runs by itself has its next two jobs before the last one's `made` tokens are given
+ * to the caller: it need not wait for anybody.
+ */
+static int run_ahead(struct unpu_session *s, uint32_t made, size_t left)
+{
+	int ret = 0;
+
+	if (!runs_by_itself(s) || !goes_on(s, made))
+		return 0;
+	while (!ret && s->in_flight < UNPU_MAX_FLIGHTS) {
+		uint32_t due = all_due(s), used = s->used + made + due;
+		size_t want = due < left ? room_for(s, used, left - due) : 0;
+
+		if (!want)
+			return 0;
+		if (s->in_flight) {
+			if (unpu_session_is_left(s) || unpu_session_stopped(s))
+				return 0;
+			ret = start_behind(s, used, want);
+		} else {
+			if (!s->row_ready || !unpu_session_begin_ahead(s))
+				return 0;
+			ret = sample_start(s, want);
+		}
+	}
+	return ret;
+}
+
+/* The text has ended before the jobs that run: what they write is behind the session's end. */
 static void give_up_ahead(struct unpu_session *s)
 {
+	if (!s->in_flight)
+		return;
 	unpu_session_cut_short(s);
-	unpu_session_wait(s);
+	while (s->in_flight)
+		unpu_session_wait(s);
 	s->row_ready = false;
 	s->logits_ready = false;
 }
@@ -188,30 +249,37 @@ static int take_tokens(struct unpu_session *s, uint32_t made, unpu_token_fn *fn,
 	return ret;
 }
 
+/* Tokens of the oldest of the jobs that there are then. UNPU_MOVED: begin again. */
+static int next_tokens(struct unpu_session *s, size_t left, uint32_t *made)
+{
+	int ret = s->in_flight ? 0 : begin(s, left);
+
+	if (ret)
+		return ret;
+	ret = run_ahead(s, 0, left);
+	return ret ? unpu_session_settle(s, ret) : sample_finish(s, made);
+}
+
+/* Jobs are left in flight where a text ends early. */
 static int generate(struct unpu_session *s, size_t max, unpu_token_fn *fn, void *arg)
 {
-	bool ahead = false;
-
 	for (size_t left = max; left;) {
 		uint32_t made = 0;
-		int ret = 0;
+		int ahead, ret;
 
 		if (s->used == s->context)
 			return UNPU_REASON_CONTEXT;
-		if (!ahead)
-			ret = begin(s, left);
-		ahead = false;
-		ret = ret ? ret : sample_finish(s, &made);
+		ret = next_tokens(s, left, &made);
 		if (ret == UNPU_MOVED)
 			continue;
 		if (ret)
 			return ret == -ECANCELED ? UNPU_REASON_CANCELLED : ret;
 		left -= made;
-		ahead = made && begin_ahead(s, made, left);
+		ahead = run_ahead(s, made, left);
 		ret = take_tokens(s, made, fn, arg);
-		if (ret && ahead)
-			give_up_ahead(s);
 		if (ret)
+			return ret;
+		if (ahead && (ret = unpu_session_settle(s, ahead)) != UNPU_MOVED)
 			return ret;
 	}
 	return UNPU_REASON_LENGTH;
@@ -229,6 +297,7 @@ int unpu_session_generate(struct unpu_session *s, size_t max, unpu_token_fn *fn,
 				 "there is nothing to continue: the session has no tokens");
 	unpu_text_begin(s);
 	ret = generate(s, max, fn, arg);
+	give_up_ahead(s);
 	/* A text that ends by itself takes along the cancel that came meanwhile. */
 	if (ret == UNPU_REASON_END || ret == UNPU_REASON_STOP || ret == UNPU_REASON_CONTEXT)
 		unpu_session_uncancel(s);

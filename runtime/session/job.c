@@ -36,7 +36,8 @@ static int renew_ctx(struct unpu_session *s)
 static int submit(struct unpu_session *s, uint32_t program_id, uint32_t repeat)
 {
 	struct drm_unpu_run run = { .program_id = program_id, .repeat = repeat };
-	struct drm_unpu_sync sync = { .handle = s->syncobj, .flags = DRM_UNPU_SYNC_SIGNAL };
+	struct drm_unpu_sync sync = { .handle = s->syncobjs[s->submits % UNPU_MAX_FLIGHTS],
+				      .flags = DRM_UNPU_SYNC_SIGNAL };
 	struct drm_unpu_submit args = {
 		.runs = { sizeof(run), 1, (uintptr_t)&run },
 		.syncs = { sizeof(sync), 1, (uintptr_t)&sync },
@@ -45,10 +46,16 @@ static int submit(struct unpu_session *s, uint32_t program_id, uint32_t repeat)
 
 	args.ctx_id = s->ctx_id;
 	/* What an earlier job left there is not this one's. */
-	unpu_session_state(s)->fault = 0;
+	if (!s->in_flight)
+		unpu_session_state(s)->fault = 0;
 	ret = ret ? ret : s->dev->ops->submit(s->dev, &args);
-	s->seqno = args.seqno;
-	return ret;
+	if (ret)
+		return ret;
+	s->flights[s->in_flight++] = (struct unpu_flight){
+		.seqno = args.seqno, .syncobj = sync.handle, .due = repeat,
+	};
+	s->submits++;
+	return 0;
 }
 
 /* A call for a job failed, which the device has said, but what is no mistake there. */
@@ -86,13 +93,14 @@ static int check_fault(struct unpu_session *s)
 	return 0;
 }
 
-static int check_job(struct unpu_session *s)
+static int check_job(struct unpu_session *s, uint64_t seqno)
 {
 	struct drm_unpu_ctx_query query = { .ctx_id = s->ctx_id };
 	int ret = s->dev->ops->ctx_query(s->dev, &query);
+	bool failed = ret || query.state != DRM_UNPU_CTX_OK;
 
-	s->ctx_failed = ret || query.state != DRM_UNPU_CTX_OK;
-	if (s->ctx_failed || query.failed_seqno >= s->seqno)
+	s->ctx_failed |= failed;
+	if (failed || query.failed_seqno >= seqno)
 		return unpu_session_blame(s, -EIO, "%s failed: %s", s->dev->id,
 					  strerror(ret ? -ret : -query.failed_errno));
 	s->job_ns = query.busy_ns - s->busy_ns;
@@ -102,9 +110,12 @@ static int check_job(struct unpu_session *s)
 
 int unpu_session_wait(struct unpu_session *s)
 {
-	int ret = s->dev->ops->syncobj_wait(s->dev, s->syncobj, 0, UINT64_MAX);
+	const struct unpu_flight job = s->flights[0];
+	int ret = s->dev->ops->syncobj_wait(s->dev, job.syncobj, 0, UINT64_MAX);
 
-	return ret ? call_failed(s, ret) : check_job(s);
+	s->flights[0] = s->flights[1];
+	s->in_flight--;
+	return ret ? call_failed(s, ret) : check_job(s, job.seqno);
 }
 
 int unpu_session_run_id(struct unpu_session *s, uint32_t program_id, uint32_t repeat)
@@ -155,12 +166,23 @@ static uint32_t cells_of(struct unpu_session *s, uint32_t repeat)
 	return cells;
 }
 
-int unpu_session_start(struct unpu_session *s, int which, uint32_t repeat)
+static int start(struct unpu_session *s, int which, uint32_t repeat, uint32_t cells)
 {
-	uint32_t bucket = unpu_session_bucket(s, cells_of(s, repeat));
+	uint32_t bucket = unpu_session_bucket(s, cells);
 	int ret = make_program(s, which, bucket);
 
 	return ret ? ret : unpu_session_submit(s, s->programs[which][bucket], repeat);
+}
+
+int unpu_session_start(struct unpu_session *s, int which, uint32_t repeat)
+{
+	return start(s, which, repeat, cells_of(s, repeat));
+}
+
+/* The state is the running job's: what it will be is known from here. */
+int unpu_session_start_behind(struct unpu_session *s, int which, uint32_t repeat, uint32_t used)
+{
+	return start(s, which, repeat, used - 1 + repeat);
 }
 
 int unpu_session_run(struct unpu_session *s, int which, uint32_t repeat)

@@ -30,7 +30,9 @@ static int create_ctx(struct unpu_session *s)
 	s->ctx_id = ctx.ctx_id;
 	s->ctx_failed = false;
 	s->busy_ns = 0;
-	return s->dev->ops->syncobj_create(s->dev, &s->syncobj);
+	for (uint32_t i = 0; i < UNPU_MAX_FLIGHTS && !ret; i++)
+		ret = s->dev->ops->syncobj_create(s->dev, &s->syncobjs[i]);
+	return ret;
 }
 
 static void forget_device(struct unpu_session *s)
@@ -103,9 +105,12 @@ void unpu_session_detach(struct unpu_session *s)
 
 		s->dev->ops->ctx_destroy(s->dev, &args);
 	}
-	if (s->syncobj)
-		s->dev->ops->syncobj_destroy(s->dev, s->syncobj);
-	s->ctx_id = s->syncobj = 0;
+	for (uint32_t i = 0; i < UNPU_MAX_FLIGHTS; i++) {
+		if (s->syncobjs[i])
+			s->dev->ops->syncobj_destroy(s->dev, s->syncobjs[i]);
+		s->syncobjs[i] = 0;
+	}
+	s->ctx_id = s->in_flight = 0;
 	unpu_area_destroy(s, &s->logits_area);
 	unpu_area_destroy(s, &s->kv);
 	unpu_area_destroy(s, &s->scratch);

@@ -49,6 +49,18 @@ struct unpu_text {
 	bool begins;	/* SentencePiece: the space before the first word is no text */
 };
 
+/* Jobs that are submitted and not waited for, the oldest first: two where a device runs by itself,
+ * so that it need not wait for us between them. */
+#define UNPU_MAX_FLIGHTS	2u
+
+struct unpu_flight {
+	uint64_t seqno;
+	uint32_t syncobj;
+	uint32_t due;		/* tokens that it is to sample */
+	bool decodes;		/* from a row that the device holds */
+	bool behind;		/* another job */
+};
+
 /* Not an error: the session is on another device, where it has nothing evaluated. Begin again. */
 #define UNPU_MOVED	1
 
@@ -77,18 +89,21 @@ struct unpu_session {
 	struct unpu_compiler logits_compiler;
 	struct unpu_area logits_area;
 	uint32_t programs[UNPU_NUM_PROGRAMS][UNPU_NUM_BUCKETS];	/* 0: not made yet */
-	uint32_t ctx_id, syncobj, decode_dispatches;
+	uint32_t ctx_id, decode_dispatches;
+	uint32_t syncobjs[UNPU_MAX_FLIGHTS];	/* jobs take turns with them */
 	bool ctx_failed;	/* it takes no more jobs: another one for the next */
 	bool blamed;		/* the device failed and can be left: `why` */
 	char why[288];
-	uint64_t seqno;		/* of the job that was submitted last */
+	struct unpu_flight flights[UNPU_MAX_FLIGHTS];
+	uint32_t in_flight;
+	uint64_t submits;
 	uint64_t busy_ns, job_ns;	/* of the context; of the last job */
 	uint32_t *tokens;
 	uint32_t used, evaluated;
 	bool logits_ready;	/* of the last token, in work.logits[0] */
 	bool row_ready;		/* the device holds the last token's row and embedding */
 	uint32_t burst;		/* tokens of a job, as far as it takes a good time */
-	uint32_t due, ring_head;	/* of the job that samples: tokens up to, and before */
+	uint32_t ring_head;	/* before the oldest job that samples */
 	/* Not 0: the call that runs, or the next one, ends. The stop word only brings it to the
 	 * device: one that is found without this is passed over. Who cancels may be anywhere: the
 	 * word goes when nobody is at it. */
@@ -142,8 +157,8 @@ int unpu_session_program(struct unpu_session *s, int which, uint32_t bucket);
 
 uint64_t unpu_now_ns(void);
 /*
- * Submit a program, and wait for the job and judge how it went: -EIO and -ENOMEM were said, or the
- * device is blamed. Nothing else may be done with the buffers in between.
+ * Submit a program, and wait for the oldest job and judge how it went: -EIO and -ENOMEM were said,
+ * or the device is blamed. Nothing else may be done with the buffers while one is in flight.
  */
 int unpu_session_submit(struct unpu_session *s, uint32_t program_id, uint32_t repeat);
 int unpu_session_wait(struct unpu_session *s);
@@ -151,6 +166,8 @@ int unpu_session_wait(struct unpu_session *s);
 int unpu_session_run_id(struct unpu_session *s, uint32_t program_id, uint32_t repeat);
 /* The same for UNPU_PROGRAM_*; the second submits, waits and settles. */
 int unpu_session_start(struct unpu_session *s, int which, uint32_t repeat);
+/* A second job behind the one that decodes or samples, when that leaves `used` tokens. */
+int unpu_session_start_behind(struct unpu_session *s, int which, uint32_t repeat, uint32_t used);
 int unpu_session_run(struct unpu_session *s, int which, uint32_t repeat);
 /* Has the program there, wherever the session is then. Errors as unpu_session_run(). */
 int unpu_session_need(struct unpu_session *s, int which);

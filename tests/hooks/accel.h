@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A kernel with nodes of the driver unpu, in the process: what stands behind them is a device of the
- * frame. tests/hooks/accel.o is linked before the library, in place of runtime/device/accel/sys.c.
+ * A kernel with nodes of the driver unpu, in the process: behind them are devices of the frame.
+ * tests/hooks/accel.o is linked before the library, in place of runtime/device/accel/sys.c.
  *
  * A program that sets nothing has the nodes of the environment:
  *

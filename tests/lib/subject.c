@@ -31,6 +31,15 @@ void subject_log_line(void *arg, enum unpu_log_level level, const char *text)
 	pthread_mutex_unlock(&lock);
 }
 
+void subject_needs_cpu(void)
+{
+	if (!getenv("UNPU_SUBJECT_DEVICE"))
+		return;
+	print_message("what the cpu's own failures do: %s is left for it\n",
+		      getenv("UNPU_SUBJECT_DEVICE"));
+	skip();
+}
+
 void subject_open_tiny(struct subject *s, const struct tiny_params *tiny, uint32_t threads,
 		       uint32_t flags)
 {

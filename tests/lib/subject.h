@@ -26,6 +26,8 @@ extern atomic_int subject_errors, subject_warnings;
 /* Where models are opened from now on; NULL, as at first: $UNPU_SUBJECT_DEVICE, else "auto". */
 extern const char *subject_device;
 unpu_log_fn subject_log_line;
+/* Skips a test of the device that no other follows, where models are opened on another. */
+void subject_needs_cpu(void);
 
 void subject_open(struct subject *s, const char *arch, uint32_t type, uint32_t threads,
 		  uint32_t flags);

@@ -308,6 +308,14 @@ static void behind_close(struct errno_device *device)
 	b->dev->ops->close(b->dev);
 }
 
+static int behind_hold(struct errno_device *device, uint32_t ctx)
+{
+	(void)device;
+	(void)ctx;
+	behind_fake->hold = true;
+	return 0;
+}
+
 static int behind_guilty(struct errno_device *device, uint32_t *ctx)
 {
 	struct unpu_device *dev = ((struct behind *)device)->dev;
@@ -344,6 +352,7 @@ static struct errno_device *open_behind(struct behind *b)
 	*b = (struct behind){ .base = {
 		.call = behind_call,
 		.close = behind_close,
+		.hold = behind_hold,
 		.guilty = behind_guilty,
 		.no_memory = behind_no_memory,
 		.gone = behind_gone,

@@ -239,6 +239,7 @@ static void logits_want_memory(void **state)
 	int ret;
 
 	(void)state;
+	subject_needs_cpu();
 	subject_open(&s, "llama", UNPU_TYPE_F32, 1, 0);
 	subject_ids(&s, ids, NUM_IDS);
 	session = new_session(&s, UNPU_KV_F16, 0);

@@ -331,6 +331,7 @@ static void a_device_may_fail_while_saving(void **state)
 	int ret = -1;
 
 	(void)state;
+	subject_needs_cpu();
 	make_place();
 	saved_open_smallest(&s, 3);
 	session = saved_other_session(&s, UNPU_KV_F16, 6);

@@ -158,7 +158,8 @@ static void texts_end_alike(void **state)
 
 struct watcher {
 	struct gpuish *g;
-	uint32_t seen, ahead;
+	struct unpu_session *session;
+	uint32_t seen, ahead, in_flight;
 };
 
 static int count_ahead(void *arg, uint32_t id, const char *text, size_t length)
@@ -168,6 +169,7 @@ static int count_ahead(void *arg, uint32_t id, const char *text, size_t length)
 	(void)id;
 	(void)text;
 	(void)length;
+	w->in_flight = w->session->in_flight;
 	for (uint32_t i = 0; i < 200000 && atomic_load(&w->g->runs) == w->seen; i++)
 		nap(100000);
 	w->ahead += atomic_load(&w->g->runs) > w->seen;
@@ -189,10 +191,13 @@ static void the_next_job_does_not_wait(void **state)
 	session = subject_session(&s, NULL);
 	subject_ids(&s, ids, NUM_IDS);
 	assert_int_equal(unpu_session_prompt(session, ids, NUM_IDS), 0);
+	w.session = session;
 	w.seen = atomic_load(&w.g->runs) + 1;	/* with the first token */
 	assert_int_equal(unpu_session_generate(session, 100, count_ahead, &w),
 			 UNPU_REASON_CALLBACK);
 	assert_int_equal(w.ahead, 1);
+	assert_int_equal(w.in_flight, 2);
+	assert_int_equal(session->in_flight, 0);
 	assert_int_equal(subject_info(session).used, NUM_IDS + 1);
 	unpu_session_destroy(session);
 	subject_close(&s);
