@@ -62,8 +62,8 @@ static uint32_t all_due(const struct unpu_session *s)
 }
 
 /*
- * There are `all` new tokens since the job began, of which `made` are its own: others are of the one
- * that has followed it meanwhile. When a text ends, what follows samples none.
+ * There are `all` new tokens since the job began, of which `made` are its own: others are of what
+ * has followed it meanwhile. When a text ends, what follows samples none.
  */
 static int check_tokens(struct unpu_session *s, const struct unpu_flight *job, uint32_t all,
 			uint32_t made)
