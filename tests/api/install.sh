@@ -22,7 +22,7 @@ sums_of() { (cd "$1" && find . -type f -exec sha256sum {} + | sort -k 2); }
 
 wanted() { # $1: prefix, $2: libdir, both below the root
 	local page
-	printf 'f 755 %s\n' "$1/bin/unpu"
+	printf 'f 755 %s\n' "$1/bin/unpu" "$1/bin/unpu-vdev"
 	# A build without Vulkan has none.
 	if test -e "$build/unpu-probe"; then printf 'f 755 %s\n' "$1/libexec/unpu/unpu-probe"; fi
 	printf 'f 644 %s\n' "$1/include/unpu.h" "$2/libunpu.a" "$2/libunpu.so.$version" \
@@ -205,7 +205,7 @@ prefix=$work/stripped
 where=$prefix
 check 'make install-strip' install_to install-strip PREFIX="$prefix"
 check_tree 'install-strip' "$prefix" . ./lib
-for name in bin/unpu "lib/libunpu.so.$version" lib/libunpu.a; do
+for name in bin/unpu bin/unpu-vdev "lib/libunpu.so.$version" lib/libunpu.a; do
 	same "$name has no debug information" '' \
 		"$(readelf -SW "$prefix/$name" | grep -F .debug_info)"
 done

@@ -28,7 +28,8 @@ if [ ! -e "$packaging/man/unpu-chat.1" ] || printf '%s\n' "${commands[@]}" | gre
 		check "${pair##*:} is what the command prints (make docs)" \
 			cmp "$packaging/completion/${pair##*:}" "$work/out"
 	done
-	same 'no page is left of a command that is gone' "$((${#commands[@]} + 2))" \
+	# And unpu.1, libunpu.3, unpu-vdev.1.
+	same 'no page is left of a command that is gone' "$((${#commands[@]} + 3))" \
 		"$(find "$packaging/man" -type f | wc -l)"
 else
 	skip 'what is committed is what the command prints' 'built without chat'
@@ -55,6 +56,12 @@ for command in "${commands[@]}"; do
 			"$work/page"
 	done < <(grep -oE '^  (-., |    )--[a-z0-9-]+' "$work/help" | grep -oE -- '--.*')
 done
+vdev=("${unpu[@]}")
+vdev[-1]+=-vdev
+while read -r option; do
+	check "unpu-vdev.1 has $option" grep -qE "Fl -?${option#--}( |\$)" \
+		"$packaging/man/unpu-vdev.1"
+done < <("${vdev[@]}" --help | grep -oE '^ +(-., )?--[a-z-]+' | grep -oE -- '--.*')
 if command -v mandoc >/dev/null; then
 	for page in "$packaging"/man/*; do
 		same "mandoc has nothing against ${page##*/}" '' \
