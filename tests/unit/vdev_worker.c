@@ -918,6 +918,85 @@ static void numbers_of_objects_are_limited(void **state)
 	rig_end(&r);
 }
 
+/* ---- anything -------------------------------------------------------------------------------- */
+
+static uint32_t random_below(uint64_t *seed, uint32_t bound)
+{
+	*seed = *seed * 6364136223846793005u + 1442695040888963407u;
+	return (uint32_t)(*seed >> 33) % bound;
+}
+
+/* One of the right commands, for small ids, and in two of three cases with a word or two of it
+ * changed. */
+static struct unpu_proto_command random_command(struct rig *r, uint64_t *seed)
+{
+	const uint32_t words[] = {
+		0, 1, 2, 8, 4095, 4096, 65536, HEAP, WINDOW, INT32_MAX, UINT32_MAX,
+	};
+	uint32_t id = random_below(seed, 6), n;
+	uint64_t page = HEAP + random_below(seed, 64) * 4096ull;
+	struct unpu_proto_command command;
+
+	switch (random_below(seed, 8)) {
+	case 0:
+		command = guest_bo(id, random_below(seed, 2) ? page : 0,
+				   4096ull << random_below(seed, 4));
+		break;
+	case 1:
+		command = guest_shader(id, "copy.1");
+		break;
+	case 2:
+		command = guest_copy(&r->g, id, page, random_below(seed, 6), random_below(seed, 6),
+				     random_below(seed, 6), random_below(seed, 6));
+		break;
+	case 3:
+		command = guest_ctx(id, random_below(seed, 3), 0);
+		break;
+	case 4:
+	case 5:
+		command = guest_job(id, r->g.commands_made, random_below(seed, 6),
+				    1 + random_below(seed, 3));
+		break;
+	default:
+		command = guest_plain(random_below(seed, 11), id);
+	}
+	for (n = random_below(seed, 3); n; n--)
+		memcpy(command.bytes + 4 * random_below(seed, 60),
+		       &words[random_below(seed, sizeof(words) / sizeof(words[0]))], 4);
+	return command;
+}
+
+/* The worker lives, and serves who comes next. */
+static void whatever_a_driver_sends(void **state)
+{
+	struct unpu_proto_command command;
+	struct unpu_proto_event e;
+	uint64_t seed = 20;
+	uint32_t i, fine = 0;
+	struct rig r;
+
+	(void)state;
+	rig_begin(&r);
+	for (i = 0; i < 20000; i++) {
+		command = random_command(&r, &seed);
+		guest_send(&r.g, &command);
+		if (i % 16)
+			continue;
+		assert_true(GUEST_WAIT(&r.g, commands_taken, r.g.commands_made));
+		while (guest_event(&r.g, &e, 0))
+			fine += !e.status;
+	}
+	print_message("%u of %u events without an error\n", fine, r.g.events_taken);
+	assert_true(fine > 1000 && r.g.events_taken - fine > 1000);
+	guest_attach(&r.g);
+	make_all(&r);
+	put_source(&r, "after all that");
+	ok(&r, guest_ctx(1, DRM_UNPU_PRIORITY_NORMAL, 0));
+	run(&r, 1, 1, TO_DST);
+	assert_memory_equal(r.g.window + AT_DST, r.g.window + AT_SRC, 4096);
+	rig_end(&r);
+}
+
 /* The first GPU, or what takes its place on this machine; skips without one. */
 static void on_vulkan(void **state)
 {
@@ -990,6 +1069,7 @@ int main(void)
 		cmocka_unit_test(pages_of_a_destroyed_buffer_are_given_back),
 		cmocka_unit_test(device_memory_is_limited),
 		cmocka_unit_test(numbers_of_objects_are_limited),
+		cmocka_unit_test(whatever_a_driver_sends),
 		cmocka_unit_test(on_vulkan),
 	};
 
