@@ -65,25 +65,26 @@ typedef int unpu_progress_fn(void *arg, uint64_t done, uint64_t total);
 
 /* A later version may have more fields behind these. */
 struct unpu_device_info {
-	char id[16];		/* "cpu", "vulkan:0"; "vulkan": why[] says why GPUs are not known */
+	/* "cpu", "vulkan:0", "accel:0"; "vulkan": why[] says why GPUs are not known */
+	char id[16];
 	char name[64];		/* "cpu avx512vnni, 2 threads" */
 	int usable;		/* 0: why[] says why not */
 	char why[128];
 	char driver[64];	/* and its version; "" for the cpu */
-	char verdict[128];	/* of a GPU: beside the cpu, or why "auto" passes it by */
+	char verdict[128];	/* beside the cpu, or why "auto" passes it by; "" for the cpu */
 	int preferred;		/* "auto" takes it, not the cpu, for a model of 135M in Q8_0 */
 };
 
 /*
- * Calls fn once a device of this machine, in the order of preference. -errno of fn ends it. A GPU
- * that was never tried is tried now, which takes seconds: its driver is loaded by the program
+ * Calls fn once a device of this machine, in the order of preference. -errno of fn ends it. One
+ * that was never tried is tried now, which takes seconds: a GPU's driver is loaded by the program
  * unpu-probe, never by this process.
  */
 UNPU_API int unpu_devices(int (*fn)(void *arg, const struct unpu_device_info *info), void *arg);
 
 /*
- * Forget what was found out of GPUs, and that one of them did not come back from its first use: all
- * of them are tried again when they are next asked for. fn may be NULL.
+ * Forget what was found out of devices, and that one of them did not come back from its first use:
+ * all of them are tried again when they are next asked for. fn may be NULL.
  */
 UNPU_API void unpu_devices_forget(unpu_log_fn *fn, void *arg);
 
@@ -105,7 +106,7 @@ struct unpu_model_params {
 	size_t size;		/* sizeof(struct unpu_model_params) */
 	uint32_t flags;		/* UNPU_MODEL_* */
 	uint32_t threads;	/* 0: as many as there are usable processors, up to 8 */
-	const char *device;	/* "auto" or NULL, "cpu", "vulkan:0", ... */
+	const char *device;	/* "auto" or NULL, "cpu", "vulkan:0", "accel:0", ... */
 	unpu_log_fn *log;	/* kept for the life of the model and its sessions; may be NULL */
 	void *log_arg;
 	unpu_progress_fn *progress;	/* of the load, in bytes of weights; may be NULL */

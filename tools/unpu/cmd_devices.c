@@ -7,7 +7,7 @@
 static const struct option options[] = {
 	OPTION_JSON("JSON instead of a table"),
 	{ 0, "retry", OPTION_FLAG, OPTION_FIELD(retry), NULL, NULL, 0, 0,
-	  "forget what was found out of GPUs, one that crashed included, and try them again" },
+	  "forget what was found out of devices, one that crashed included, and try them again" },
 };
 
 static int print_device(void *arg, const struct unpu_device_info *info)
@@ -74,7 +74,9 @@ const struct command cmd_devices = {
 	.details = "Lists the devices of this machine, the preferred one first. A GPU that Vulkan "
 		   "offers is tried out when it is first met: the program unpu-probe, which may "
 		   "crash, holds each of its answers against the CPU's and times both. What came "
-		   "of it is remembered; -d auto takes a GPU only when it was right and faster.",
+		   "of it is remembered; -d auto takes a GPU only when it was right and faster. A "
+		   "node of the kernel driver unpu (accel:0) is tried out the same way, by unpu "
+		   "itself.",
 	.examples = examples,
 	.options = options,
 	.num_options = sizeof(options) / sizeof(options[0]),

@@ -204,7 +204,7 @@ static void put_environment(void)
 		{ "UNPU_CPUMASK", "The highest instruction set that the device cpu may use: c, "
 		  "avx2, avx512vnni, neon or neon_dotprod. Not set: what the processor has. What "
 		  "is in use is shown by `unpu devices`." },
-		{ "XDG_CACHE_HOME", "What was found out of GPUs, and shaders that were compiled "
+		{ "XDG_CACHE_HOME", "What was found out of devices, and shaders that were compiled "
 		  "for them, lie in the folder unpu there. Not set: ~/.cache." },
 		{ "UNPU_PROBE", "The program unpu-probe, where it is neither beside unpu nor in "
 		  "../libexec/unpu from there." },
