@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What the node tells of itself: fdinfo, DEV_QUERY, and counters that come back to where they were. */
+/* What the node tells of itself: fdinfo, DEV_QUERY; counters that come back to where they were. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,7 +58,8 @@ TEST(fdinfo_of_a_new_file)
 
 	ASSERT_TRUE(fdinfo(a.fd, "drm-driver", value, sizeof(value)));
 	ASSERT_STREQ(value, "unpu");
-	ASSERT_NE(fdinfo_number(a.fd, "drm-client-id", ""), fdinfo_number(b.fd, "drm-client-id", ""));
+	ASSERT_NE(fdinfo_number(a.fd, "drm-client-id", ""),
+		  fdinfo_number(b.fd, "drm-client-id", ""));
 	if (!node_is_mock()) {
 		ASSERT_TRUE(fdinfo(a.fd, "drm-pdev", value, sizeof(value)));
 		ASSERT_EQ(strlen(value), strlen("0000:00:05.0"));

@@ -150,7 +150,7 @@ static void run_row(const struct errno_row *row, int parent, struct result *resu
 	}
 	if (!variants) {
 		result->code = KSFT_SKIP;
-		snprintf(result->why, sizeof(result->why), "this device has nothing to be asked for");
+		snprintf(result->why, sizeof(result->why), "this device has all of it");
 	}
 }
 

@@ -423,7 +423,8 @@ static int foreign_dma_buf(void)
 		struct { uint32_t height, width, bpp, flags, handle, pitch; uint64_t size; }
 			dumb = { .height = 16, .width = 64, .bpp = 32 };
 
-		if (!call(maker, DRM_IOWR(0xb2, dumb), &dumb) && !bo_export(&vgem, dumb.handle, &fd))
+		if (!call(maker, DRM_IOWR(0xb2, dumb), &dumb) &&
+		    !bo_export(&vgem, dumb.handle, &fd))
 			return fd;
 	}
 	return -1;

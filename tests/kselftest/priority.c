@@ -53,9 +53,9 @@ TEST(high_takes_cap_sys_nice)
 }
 
 /*
- * A long job counts its repeats, and a HIGH job copies that count at its start. From just before its
- * SUBMIT until then the long job has done no more than the repeat it was in, and what the way to the
- * device took: the best of a few tries is the way that took nothing.
+ * A long job counts its repeats, and a HIGH job copies that count at its start. From just before
+ * its SUBMIT until then the long job has done no more than the repeat it was in, and what the way
+ * to the device took: the best of a few tries is the way that took nothing.
  */
 static void overtakes(struct __test_metadata *_metadata, struct client *c, uint32_t priority)
 {

@@ -39,8 +39,8 @@ static void round_of_calls(struct __test_metadata *_metadata, struct client *c, 
 {
 	uint32_t from, to, between = bo_create(c, 65536, 0), ctx = ctx_create(c, NORMAL, 0);
 	uint8_t *source = bo_mapped(c, 65536, &from), *target = bo_mapped(c, 65536, &to);
-	uint32_t in = copy_create(c, from, between, 65536), out = copy_create(c, between, to, 65536);
-	uint32_t syncobj = syncobj_create(c);
+	uint32_t in = copy_create(c, from, between, 65536);
+	uint32_t out = copy_create(c, between, to, 65536), syncobj = syncobj_create(c);
 
 	memset(source, value, 65536);
 	ASSERT_EQ(submit(c, ctx, in, 2, 0), 1);

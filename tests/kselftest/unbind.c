@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The device goes while something of it is in use: by sysfs, from under whoever has it open. Nothing
- * hangs, nothing is read that was not the holder's, all of it can be closed, and the device works
- * when it is bound again. For root.
+ * The device goes while something of it is in use: by sysfs, from under whoever has it open.
+ * Nothing hangs, nothing is read that was not the holder's, all of it can be closed, and the device
+ * works when it is bound again. For root.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,17 +28,6 @@
 		SKIP(return, "root alone unbinds the device"); \
 	bus_ensure_bound(); \
 	__c = client_open()
-
-static void device_works(void)
-{
-	struct client c = client_open();
-	struct counter counter = counter_create(&c, NULL, 0);
-
-	run(&c, ctx_create(&c, NORMAL, 0), counter.program, 3);
-	if (counter_read(counter.map) != 3)
-		die("the device works no more");
-	client_close(&c);
-}
 
 static void again(void)
 {
@@ -265,7 +254,7 @@ TEST(dma_buf_outlives_the_device)
 	device_works();
 }
 
-/* ---- everything at once, again and again ------------------------------------------------------ */
+/* ---- everything at once, again and again ---------------------------------------------------- */
 
 static void churn(void)
 {

@@ -404,6 +404,19 @@ uint32_t counter_read(const volatile uint8_t *map)
 	return i;
 }
 
+void device_works(void)
+{
+	struct client c = client_open();
+	struct counter counter = counter_create(&c, NULL, 0);
+
+	run(&c, ctx_create(&c, DRM_UNPU_PRIORITY_NORMAL, 0), counter.program, 3);
+	if (counter_read(counter.map) != 3)
+		die("the device works no more");
+	/* A mapping is a user of the file. */
+	munmap((void *)counter.map, COUNTER_BLOCKS * COUNTER_BLOCK);
+	client_close(&c);
+}
+
 /* ---- jobs ---------------------------------------------------------------------------------- */
 
 struct drm_unpu_sync sync_wait(uint32_t handle, uint64_t point)
@@ -587,8 +600,12 @@ bool memory_is(struct client *c, const struct drm_unpu_dev_stats *stats)
 		if (now.window_used_bytes == stats->window_used_bytes &&
 		    now.device_used_bytes == stats->device_used_bytes)
 			return true;
-		if (now_ns() > deadline)
+		if (now_ns() > deadline) {
+			printf("# window: %lld, device: %lld bytes more than before\n",
+			       (long long)(now.window_used_bytes - stats->window_used_bytes),
+			       (long long)(now.device_used_bytes - stats->device_used_bytes));
 			return false;
+		}
 		sleep_ms(10);
 	}
 }

@@ -100,6 +100,8 @@ struct counter {
 /* first: NULL, or the word that makes it slow; stop_at: 0, or it stops itself after as many. */
 struct counter counter_create(struct client *c, const char *word, uint32_t stop_at);
 uint32_t counter_read(const volatile uint8_t *map);
+/* A new file, a few repeats of a new program, and nothing of it is left. */
+void device_works(void);
 
 /* ---- jobs ---- */
 
