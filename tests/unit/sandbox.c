@@ -42,7 +42,7 @@ static char there[] = "/tmp/unpu-sandbox-XXXXXX";	/* the current folder of all c
 static char outside[] = "/tmp/unpu-sandbox-XXXXXX";	/* and one that nobody was given */
 
 enum how { FREE, HELD, HELD_BUT_FOLDER, HELD_BUT_OUTPUT, HELD_WITH_GPU,
-	   HELD_WITH_ACCEL, SWITCHED_OFF };
+	   HELD_WITH_ACCEL, HELD_CLOSED, HELD_SERVING, SWITCHED_OFF };
 
 /* 0: the attempt succeeded; else its errno, or 255 for a signal. */
 static int try(int (*attempt)(void), enum how how)
@@ -62,6 +62,12 @@ static int try(int (*attempt)(void), enum how how)
 			sandbox_allow_gpu();
 		if (how == HELD_WITH_ACCEL)
 			sandbox_allow_accel();
+		if (how == HELD_CLOSED || how == HELD_SERVING)
+			sandbox_open_nothing();
+		if (how == HELD_CLOSED)
+			sandbox_allow_punching();
+		if (how == HELD_SERVING)
+			sandbox_allow_serving();
 		if (how == SWITCHED_OFF)
 			sandbox_off();
 		if (how != FREE)
@@ -395,6 +401,41 @@ static void no_sockets_programs_or_signals(void **state)
 	assert_true(is_refused(try(type_for_the_terminal, HELD)));
 }
 
+/* As a server makes for those who connect. */
+static int make_shared(void)
+{
+	int fd = memfd_create("shared", MFD_ALLOW_SEALING);
+
+	return fd < 0 || ftruncate(fd, 8192) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK);
+}
+
+static int punch(void)
+{
+	/* Of stdin, which is a file, behind its end. */
+	int bad = fallocate(STDIN_FILENO, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 65536,
+			    4096);
+
+	return bad && errno == EPERM;
+}
+
+/* Device processes: unpu-vdev's broker and its workers. */
+static void nothing_is_opened_where_that_is_asked(void **state)
+{
+	(void)state;
+	need("seccomp");
+	WORKS(read_needed);
+	assert_true(is_refused(try(read_needed, HELD_CLOSED)));
+	assert_true(is_refused(try(read_needed, HELD_SERVING)));
+	assert_true(is_refused(try(execute, HELD_SERVING)));
+	assert_true(is_refused(try(make_process, HELD_SERVING)));
+	assert_true(is_refused(try(inet, HELD_SERVING)));
+	assert_int_equal(try(make_thread, HELD_CLOSED), 0);
+	assert_int_equal(try(punch, HELD_CLOSED), 0);
+	assert_true(is_refused(try(punch, HELD)));
+	assert_int_equal(try(make_shared, HELD_SERVING), 0);
+	assert_true(is_refused(try(make_shared, HELD_CLOSED)));
+}
+
 static void what_is_needed_works(void **state)
 {
 	(void)state;
@@ -539,6 +580,7 @@ int main(void)
 		cmocka_unit_test(files_are_out_of_reach),
 		cmocka_unit_test(nothing_is_written),
 		cmocka_unit_test(no_sockets_programs_or_signals),
+		cmocka_unit_test(nothing_is_opened_where_that_is_asked),
 		cmocka_unit_test(what_is_needed_works),
 		cmocka_unit_test(outputs_come_to_their_places),
 		cmocka_unit_test(a_folder_can_be_given),
