@@ -43,17 +43,6 @@ static int suspend(void)
 		SKIP(return, "for root, with UNPU_SUSPEND=1, on a kernel with pm_test"); \
 	__c = client_open()
 
-static void device_works(void)
-{
-	struct client c = client_open();
-	struct counter counter = counter_create(&c, NULL, 0);
-
-	run(&c, ctx_create(&c, NORMAL, 0), counter.program, 3);
-	if (counter_read(counter.map) != 3)
-		die("the device works no more");
-	client_close(&c);
-}
-
 TEST(idle)
 {
 	BEGIN(c);

@@ -204,7 +204,8 @@ end_all() {
 # Slabs are poisoned and checked, an oops ends the machine, and an emulated processor that was not
 # given time for a while has not locked up.
 cmdline='slub_debug=FZPU panic=-1 oops=panic watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120
-	hung_task_timeout_secs=100 no_console_suspend console=ttyS0 loglevel=7 printk.devkmsg=on'
+	hung_task_timeout_secs=100 no_console_suspend console=ttyS0 loglevel=7 printk.devkmsg=on
+	suspend.pm_test_delay=1'
 
 # $1: words for the kernel, the rest: more for QEMU. Sets $qemu: the command.
 qemu_command() {
