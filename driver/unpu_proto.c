@@ -219,7 +219,8 @@ int unpu_proto_check(struct device *dev, const void *window, u64 bytes)
 	else if (err)
 		dev_err(dev, "the device process means a window of %llu bytes, this one has %llu\n",
 			header.window_bytes, bytes);
-	return err;
+	/* For any other errno the driver core adds a line of its own. */
+	return err ? -ENODEV : 0;
 }
 
 /* A device that does not attach is asked again and again: it is said once. */

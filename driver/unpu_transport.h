@@ -16,7 +16,7 @@ struct unpu_transport {
 
 extern const struct unpu_hw_ops unpu_proto_ops;
 
-/* Whether the window is one of ours, before anything is made: -ENODEV and an info line if not. */
+/* Whether the window is one of ours, before anything is made. -ENODEV: no, which was said. */
 int unpu_proto_check(struct device *dev, const void *window, u64 bytes);
 /* Before unpu_device_register(). The transport outlives hw->fini(). */
 int unpu_proto_create(struct unpu_device *udev, struct unpu_transport *transport);
