@@ -34,7 +34,7 @@ done
 host vdev normal
 same 'an interrupt ends the text' 130 $status
 same 'and says nothing' '' "$(cat /tmp/err)"
-check 'what is there of it is right' test "$(head -c 20 /tmp/out)" = "$(head -c 20 /data/golden.txt)"
+same 'what is there of it is right' "$(head -c 20 /data/golden.txt)" "$(head -c 20 /tmp/out)"
 golden 'the golden text after it'
 
 # Stopped, the device process answers neither jobs nor the end of a context.
