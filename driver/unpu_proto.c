@@ -487,6 +487,14 @@ static void unpu_proto_request_end(struct unpu_proto *p, struct unpu_proto_reque
 		request->tag = 0;
 }
 
+/* Under lock. Jobs that were taken out of the backlog have no event of their own. */
+static void unpu_proto_flight_end(struct unpu_proto *p, struct unpu_proto_flight *flight)
+{
+	p->due -= flight->num;
+	flight->num = 0;
+	flight->owner = NULL;
+}
+
 static void unpu_proto_request_answer(struct unpu_proto *p, struct unpu_proto_request *request,
 				      s32 status, u64 value)
 {
@@ -498,7 +506,7 @@ static void unpu_proto_request_answer(struct unpu_proto *p, struct unpu_proto_re
 	if (request->destroy) {
 		/* It never fails; what it says else is of no interest. */
 		request->status = 0;
-		p->flights[id].owner = NULL;
+		unpu_proto_flight_end(p, &p->flights[id]);
 		unpu_proto_id_put(ids, id);
 	} else if (request->undone) {
 		/* The id went with the DESTROY. */
