@@ -185,12 +185,19 @@ static void unpu_submission_finish(struct unpu_submission *sub)
 		unpu_job_free(sub->job);
 }
 
+/*
+ * Only this is in the section: the caller's memory may take as long to read as its owner likes, and
+ * an unplug, of any DRM device, waits for it.
+ */
 static int unpu_submission_push(struct unpu_submission *sub, u64 *seqno)
 {
 	struct dma_fence *out;
-	int err;
+	int idx, err;
 
+	if (!drm_dev_enter(&sub->udev->drm, &idx))
+		return -ENODEV;
 	err = unpu_job_push(sub->job, &out, seqno);
+	drm_dev_exit(idx);
 	if (err)
 		return err;
 	sub->job = NULL;
@@ -216,7 +223,7 @@ static int unpu_submission_run(struct unpu_submission *sub, struct unpu_ctx *ctx
 	int err;
 
 	if (!unpu_ctx_takes_jobs(ctx))
-		return -EIO;
+		return drm_dev_is_unplugged(&sub->udev->drm) ? -ENODEV : -EIO;
 	job = unpu_job_create(ctx, sub->file);
 	if (IS_ERR(job))
 		return PTR_ERR(job);
@@ -236,7 +243,7 @@ int unpu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *file)
 	};
 	struct unpu_ctx *ctx;
 	u64 seqno = 0;
-	int idx, err;
+	int err;
 
 	args->error_index = NO_RUN;
 	err = unpu_check_submit(args, &udev->info);
@@ -245,12 +252,8 @@ int unpu_ioctl_submit(struct drm_device *drm, void *data, struct drm_file *file)
 	ctx = unpu_ctx_find(file->driver_priv, args->ctx_id);
 	if (!ctx)
 		return -ENOENT;
-	err = -ENODEV;
-	if (drm_dev_enter(drm, &idx)) {
-		err = unpu_submission_run(&sub, ctx, &seqno);
-		unpu_submission_finish(&sub);
-		drm_dev_exit(idx);
-	}
+	err = unpu_submission_run(&sub, ctx, &seqno);
+	unpu_submission_finish(&sub);
 	if (!err)
 		args->seqno = seqno;
 	args->error_index = sub.error_index;
