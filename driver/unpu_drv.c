@@ -290,17 +290,24 @@ int unpu_device_register(struct unpu_device *udev)
 
 	err = udev->hw->init(udev);
 	if (err)
-		return err;
+		goto err_dead;
 	unpu_limit_info(udev);
 	err = drm_dev_register(&udev->drm, 0);
-	if (err) {
-		udev->hw->fini(udev);
-		return err;
-	}
+	if (err)
+		goto err_fini;
 	drm_info(&udev->drm, "%s: %s, window %llu MiB, device %llu MiB, %u shaders\n",
 		 udev->hw->name, udev->info.name, udev->info.heap_window_bytes >> 20,
 		 udev->info.heap_device_bytes >> 20, udev->num_shaders);
 	return 0;
+
+err_fini:
+	WRITE_ONCE(udev->dead, true);
+	udev->hw->fini(udev);
+err_dead:
+	/* It may have been lost meanwhile; what would get it back is not there any more. */
+	WRITE_ONCE(udev->dead, true);
+	cancel_delayed_work_sync(&udev->lost_work);
+	return err;
 }
 
 /*
