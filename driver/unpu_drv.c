@@ -336,11 +336,12 @@ int unpu_device_suspend(struct unpu_device *udev)
 
 int unpu_device_resume(struct unpu_device *udev)
 {
-	int err = udev->hw->resume(udev);
+	u32 losses;
 
-	if (!err)
-		unpu_device_found(udev);
-	else
+	/* What was queued by a watchdog in between would attach once more under the first clients. */
+	cancel_delayed_work_sync(&udev->lost_work);
+	losses = READ_ONCE(udev->losses);
+	if (udev->hw->resume(udev) || !unpu_device_found(udev, losses))
 		unpu_device_lost(udev);
 	return 0;
 }

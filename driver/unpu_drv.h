@@ -402,8 +402,11 @@ void unpu_ctx_end_jobs(struct unpu_ctx *ctx, u32 state, int error);
  * -ENODEV, the epoch counts up. Any process context.
  */
 void unpu_device_lost(struct unpu_device *udev);
-/* After a resume: it works again, with nothing in it. A reset after a loss needs no call. */
-void unpu_device_found(struct unpu_device *udev);
+/*
+ * After a resume: it works again, with nothing in it, unless it was lost once more since `losses`
+ * of them: false. A reset after a loss needs no call.
+ */
+bool unpu_device_found(struct unpu_device *udev, u32 losses);
 
 /* ---- unpu_fence.c -------------------------------------------------------------------------- */
 

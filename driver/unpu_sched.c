@@ -761,16 +761,7 @@ void unpu_device_lost(struct unpu_device *udev)
 	unpu_device_lose(udev, atomic_read(&udev->epoch));
 }
 
-void unpu_device_found(struct unpu_device *udev)
-{
-	spin_lock(&udev->ctx_lock);
-	WRITE_ONCE(udev->lost, false);
-	spin_unlock(&udev->ctx_lock);
-	unpu_quarantine_release(udev);
-}
-
-/* False: it was lost once more during the reset. */
-static bool unpu_device_found_since(struct unpu_device *udev, u32 losses)
+bool unpu_device_found(struct unpu_device *udev, u32 losses)
 {
 	bool found;
 
@@ -797,8 +788,8 @@ static void unpu_device_reset(struct unpu_device *udev)
 		drm_dev_exit(idx);
 	}
 	trace_unpu_device_reset(udev, atomic_read(&udev->epoch), ret);
-	if (!ret && unpu_device_found_since(udev, losses))
-		dev_info(udev->drm.dev, "device works again\n");
+	if (!ret && unpu_device_found(udev, losses))
+		dev_info_ratelimited(udev->drm.dev, "device works again\n");
 	else if (!READ_ONCE(udev->dead))
 		queue_delayed_work(udev->reset_wq, &udev->lost_work,
 				   msecs_to_jiffies(UNPU_RESET_RETRY_MS));
