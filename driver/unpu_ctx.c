@@ -122,6 +122,10 @@ static struct unpu_ctx *unpu_ctx_create(struct unpu_file *ufile,
 		err = udev->hw->ctx_create(udev, ctx);
 	if (err)
 		goto err_free;
+	/* The device may have been lost and be back: it would keep one that nobody ends there. */
+	err = -ENODEV;
+	if (ctx->epoch != atomic_read(&udev->epoch))
+		goto err_destroy;
 	err = unpu_sched_ctx_init(ctx);
 	if (err)
 		goto err_destroy;
