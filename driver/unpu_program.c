@@ -3,6 +3,7 @@
  * Programs: copied once from the user, checked for structure, their handles and ids replaced by the
  * device's. What the dispatches mean the device checks on its own copy.
  */
+#include <linux/nospec.h>
 #include <linux/overflow.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -208,6 +209,7 @@ static int unpu_draft_check_stop(const struct unpu_draft *draft)
 		return 0;
 	if (stop >= draft->image.num_buffers)
 		return -EINVAL;
+	stop = array_index_nospec(stop, draft->image.num_buffers);
 	return unpu_check_stop(args, &draft->buffers[stop],
 			       to_unpu_bo(draft->program->bos[stop])->flags);
 }
