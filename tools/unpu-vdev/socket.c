@@ -83,6 +83,7 @@ static int bind_private(int fd, const struct sockaddr_un *address,
 {
 	mode_t mask = umask(0177);
 	int err = bind(fd, (const void *)address, sizeof(*address)) ? -errno : 0;
+	bool bound = !err;
 
 	umask(mask);
 	if (!err && config->has_group &&
@@ -90,6 +91,8 @@ static int bind_private(int fd, const struct sockaddr_un *address,
 		err = -errno;
 	if (!err && listen(fd, 16))
 		err = -errno;
+	if (err && bound)
+		unlink(config->socket);
 	if (err)
 		vdev_log("cannot listen on %s: %s", config->socket, strerror(-err));
 	return err;
