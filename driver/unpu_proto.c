@@ -1264,24 +1264,36 @@ static void unpu_proto_shader_destroy(struct unpu_device *udev, u32 hw_id)
 	unpu_proto_end_object(udev, UNPU_PROTO_KIND_SHADER, hw_id);
 }
 
+/* The last BO_DESTROY before a range was taken. */
+struct unpu_proto_mark {
+	bool set;
+	u32 nonce, index;
+};
+
 /*
  * The range may have been a buffer's whose end the device has not taken yet, and it empties the
- * range when it does.
+ * range when it does. Ends that come later are of others: who waited for these, too, would wait as
+ * long as somebody goes on closing buffers.
  */
-static bool unpu_proto_range_clean(struct unpu_proto *p)
+static bool unpu_proto_range_clean(struct unpu_proto *p, struct unpu_proto_mark *mark)
 {
-	bool clean;
+	bool clean = true;
 
 	spin_lock(&p->lock);
-	if (unpu_proto_gone(p)) {
-		clean = true;
-	} else {
-		unpu_proto_pump(p);
-		unpu_proto_room(p);
-		clean = !p->ids[UNPU_PROTO_KIND_BO].num_ending && !p->bo_destroy_due;
-		if (!clean)
-			unpu_proto_poll_within(p, UNPU_PROTO_POLL_FULL_MS);
+	if (unpu_proto_gone(p))
+		goto out;
+	unpu_proto_pump(p);
+	unpu_proto_room(p);
+	if (!mark->set && !p->ids[UNPU_PROTO_KIND_BO].num_ending) {
+		mark->set = true;
+		mark->nonce = p->nonce;
+		mark->index = p->bo_destroy;
 	}
+	clean = mark->set && (!p->bo_destroy_due || mark->nonce != p->nonce ||
+			      (s32)(unpu_proto_load(&p->dev->commands_taken) - mark->index) >= 0);
+	if (!clean)
+		unpu_proto_poll_within(p, UNPU_PROTO_POLL_FULL_MS);
+out:
 	spin_unlock(&p->lock);
 	return clean;
 }
@@ -1290,9 +1302,10 @@ static int unpu_proto_write_image(struct unpu_device *udev, const struct drm_mm_
 				  const struct unpu_program_image *image)
 {
 	struct unpu_proto *p = to_unpu_proto(udev);
+	struct unpu_proto_mark mark = {};
 	int idx;
 
-	if (wait_event_state(p->wait, unpu_proto_range_clean(p), UNPU_PROTO_WAIT))
+	if (wait_event_state(p->wait, unpu_proto_range_clean(p, &mark), UNPU_PROTO_WAIT))
 		return -EINTR;
 	if (!drm_dev_enter(&udev->drm, &idx))
 		return -ENODEV;
