@@ -177,7 +177,6 @@ struct unpu_device {
 	/* Under ctx_lock. Set before the epoch counts up, until a reset or resume has succeeded. */
 	bool lost;
 	u32 losses;			/* also those that came while it was lost */
-	atomic64_t unblocked_ns;	/* when a hung job last left the device to the others */
 	struct unpu_stats stats;
 };
 

@@ -150,6 +150,26 @@ static void unpu_ctx_end_all(struct unpu_ctx *ctx, enum unpu_job_state state, in
 		;
 }
 
+/*
+ * A job has left the device that had been with it since then, and not gone well. What came after it
+ * may have waited for it, so its time begins anew; what came before has no such excuse, or jobs
+ * that fail one after the other could keep one that hangs alive.
+ */
+static void unpu_device_unblock(struct unpu_device *udev, ktime_t since)
+{
+	ktime_t now = ktime_get();
+	struct unpu_ctx *ctx;
+
+	spin_lock(&udev->ctx_lock);
+	list_for_each_entry(ctx, &udev->ctxs, link) {
+		spin_lock(&ctx->lock);
+		if (ktime_after(ctx->head_time, since))
+			ctx->progress_time = now;
+		spin_unlock(&ctx->lock);
+	}
+	spin_unlock(&udev->ctx_lock);
+}
+
 /* From here on no job of the context starts, and those with the device can only end so. */
 static void unpu_ctx_condemn_locked(struct unpu_ctx *ctx, u32 state, int error)
 {
@@ -433,9 +453,11 @@ static bool unpu_ctx_job_done(struct unpu_ctx *ctx, u64 seqno, int error, u64 bu
 	struct unpu_job *job;
 	struct unpu_end end;
 	bool guilty = false;
+	ktime_t since;
 
 	spin_lock(&ctx->lock);
 	job = unpu_job_find_locked(ctx, seqno);
+	since = ctx->head_time;
 	if (job) {
 		guilty = error && !job->error;
 		if (guilty) {
@@ -449,6 +471,8 @@ static bool unpu_ctx_job_done(struct unpu_ctx *ctx, u64 seqno, int error, u64 bu
 	if (!job)
 		return false;
 	unpu_end_signal(&end);
+	if (error)
+		unpu_device_unblock(ctx->udev, since);
 	if (guilty)
 		unpu_ctx_end_jobs(ctx, state, rest);
 	return true;
@@ -463,9 +487,6 @@ bool unpu_job_done(struct unpu_device *udev, u32 ctx_hw_id, u64 seqno, int error
 	if (ctx) {
 		error = unpu_job_verdict(error);
 		found = unpu_ctx_job_done(ctx, seqno, error, busy_ns);
-		/* It may have kept the others waiting. */
-		if (found && error)
-			atomic64_set(&udev->unblocked_ns, ktime_get_ns());
 		unpu_ctx_put(ctx);
 	}
 	dma_fence_end_signalling(cookie);
@@ -501,13 +522,11 @@ static struct unpu_job *unpu_ctx_head_locked(struct unpu_ctx *ctx)
 /* How long the job at the head may still go on as it does. */
 static s64 unpu_ctx_time_left(const struct unpu_ctx *ctx, ktime_t now)
 {
-	ktime_t since = ns_to_ktime(atomic64_read(&ctx->udev->unblocked_ns));
+	ktime_t since = ctx->head_time;
 	s64 stand, run;
 
 	if (ktime_after(ctx->progress_time, since))
 		since = ctx->progress_time;
-	if (ktime_after(ctx->head_time, since))
-		since = ctx->head_time;
 	stand = ctx->timeout_ns - ktime_to_ns(ktime_sub(now, since));
 	run = ctx->udev->info.max_job_time_ns - ktime_to_ns(ktime_sub(now, ctx->head_time));
 	return min(stand, run) + UNPU_GRACE_MS * NSEC_PER_MSEC;
@@ -540,14 +559,18 @@ static bool unpu_ctx_runs(struct unpu_ctx *ctx)
 
 static void unpu_ctx_set_detached(struct unpu_ctx *ctx)
 {
+	ktime_t since;
+	bool ran;
+
 	spin_lock(&ctx->lock);
 	ctx->detached = true;
+	since = ctx->head_time;
+	ran = unpu_ctx_head_locked(ctx);
 	spin_unlock(&ctx->lock);
-	if (!unpu_ctx_runs(ctx))
+	if (!ran)
 		return;
 	unpu_ctx_end_all(ctx, UNPU_JOB_RUNNING, -ECANCELED);
-	/* It may have kept the others waiting. */
-	atomic64_set(&ctx->udev->unblocked_ns, ktime_get_ns());
+	unpu_device_unblock(ctx->udev, since);
 }
 
 /*
