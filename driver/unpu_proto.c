@@ -1153,8 +1153,12 @@ out:
 	return ret;
 }
 
-/* Waits of callers: they may be killed, and do not stand in the way of a suspend. */
-#define UNPU_PROTO_WAIT	(TASK_KILLABLE | TASK_FREEZABLE)
+/*
+ * Waits of callers: they may be killed, and do not stand in the way of a suspend. UNSAFE says no
+ * more than that lockdep need not warn: they are frozen inside drm_dev_enter(), for which only an
+ * unplug waits.
+ */
+#define UNPU_PROTO_WAIT	(TASK_KILLABLE | TASK_FREEZABLE_UNSAFE)
 
 /*
  * Nobody waits any more. The caller gives a buffer's range to the next one now, so the device must
