@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # limit: 240
-# A device process that says what cannot be: runs may fail, but end, and then all is well again. What
-# the kernel has to say of it is looked at by tests/vm/run.
+# A device process that says what cannot be: runs may fail, but end, and then all is well again.
+# What the kernel has to say of it is looked at by tests/vm/run.
+# shellcheck disable=SC2317 # functions that check calls
 # shellcheck source=tests/vm/guest/lib.sh
 . /etc/lib.sh
 
@@ -15,7 +16,7 @@ fi
 # $1: seconds. Runs until then; 1: one did not end.
 runs() {
 	end=$(($(date +%s) + $1))
-	while [ "$(date +%s)" -lt $end ]; do
+	while [ "$(date +%s)" -lt "$end" ]; do
 		timeout -s KILL 40 unpu run -d accel:0 "$model" -p x -n 8 --temp 0 \
 			>/tmp/out 2>&1 </dev/null
 		[ $? != 137 ] || return 1
