@@ -338,7 +338,7 @@ int unpu_device_resume(struct unpu_device *udev)
 {
 	u32 losses;
 
-	/* What was queued by a watchdog in between would attach once more under the first clients. */
+	/* What a watchdog queued in between would attach once more under the first clients. */
 	cancel_delayed_work_sync(&udev->lost_work);
 	losses = READ_ONCE(udev->losses);
 	if (udev->hw->resume(udev) || !unpu_device_found(udev, losses))
