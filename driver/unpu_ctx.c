@@ -28,7 +28,7 @@ static void unpu_ctx_release_work(struct work_struct *work)
 	struct unpu_device *udev = ctx->udev;
 
 	spin_lock(&udev->ctx_lock);
-	list_del(&ctx->link);
+	list_del_init(&ctx->link);
 	spin_unlock(&udev->ctx_lock);
 	unpu_sched_ctx_fini(ctx);
 	unpu_ctx_free(ctx);

@@ -164,7 +164,7 @@ struct unpu_device {
 	atomic64_t window_used, device_used;
 
 	spinlock_t ctx_lock;		/* the two lists, and what says so */
-	struct list_head ctxs;		/* all, until their release */
+	struct list_head ctxs;		/* those that the device may have */
 	/*
 	 * Jobs that were with the device when it did not answer: their programs, and so their
 	 * buffers, are not handed on before another epoch. Under ctx_lock.

@@ -411,9 +411,12 @@ static struct unpu_ctx *unpu_ctx_by_hw_id(struct unpu_device *udev, u32 hw_id)
 	struct unpu_ctx *ctx, *found = NULL;
 
 	spin_lock(&udev->ctx_lock);
-	list_for_each_entry(ctx, &udev->ctxs, link) {
-		/* Numbers of contexts that the device has no more are used again. */
-		if (ctx->hw_id != hw_id || READ_ONCE(ctx->detached) || unpu_ctx_is_stale(ctx))
+	/*
+	 * The latest: the number may have gone to another before the end of the first one was seen
+	 * here.
+	 */
+	list_for_each_entry_reverse(ctx, &udev->ctxs, link) {
+		if (ctx->hw_id != hw_id || unpu_ctx_is_stale(ctx))
 			continue;
 		if (kref_get_unless_zero(&ctx->ref))
 			found = ctx;
@@ -557,20 +560,33 @@ static bool unpu_ctx_runs(struct unpu_ctx *ctx)
 	return runs;
 }
 
+/* Under both locks: one that is kept by what its jobs wait for does not make the list long. */
+static void unpu_ctx_detach_locked(struct unpu_ctx *ctx)
+{
+	lockdep_assert_held(&ctx->udev->ctx_lock);
+	lockdep_assert_held(&ctx->lock);
+
+	ctx->detached = true;
+	list_del_init(&ctx->link);
+}
+
 static void unpu_ctx_set_detached(struct unpu_ctx *ctx)
 {
+	struct unpu_device *udev = ctx->udev;
 	ktime_t since;
 	bool ran;
 
+	spin_lock(&udev->ctx_lock);
 	spin_lock(&ctx->lock);
-	ctx->detached = true;
+	unpu_ctx_detach_locked(ctx);
 	since = ctx->head_time;
 	ran = unpu_ctx_head_locked(ctx);
 	spin_unlock(&ctx->lock);
+	spin_unlock(&udev->ctx_lock);
 	if (!ran)
 		return;
 	unpu_ctx_end_all(ctx, UNPU_JOB_RUNNING, -ECANCELED);
-	unpu_device_unblock(ctx->udev, since);
+	unpu_device_unblock(udev, since);
 }
 
 /*
@@ -676,13 +692,13 @@ static void unpu_ctx_watchdog(struct work_struct *work)
 /* One that the device has no more, with a reference. */
 static struct unpu_ctx *unpu_ctx_next_lost(struct unpu_device *udev)
 {
-	struct unpu_ctx *ctx, *found = NULL;
+	struct unpu_ctx *ctx, *next, *found = NULL;
 
 	spin_lock(&udev->ctx_lock);
-	list_for_each_entry(ctx, &udev->ctxs, link) {
+	list_for_each_entry_safe(ctx, next, &udev->ctxs, link) {
 		spin_lock(&ctx->lock);
-		if (!ctx->detached && unpu_ctx_is_stale(ctx)) {
-			ctx->detached = true;
+		if (unpu_ctx_is_stale(ctx)) {
+			unpu_ctx_detach_locked(ctx);
 			unpu_ctx_condemn_locked(ctx, DRM_UNPU_CTX_LOST, -ENODEV);
 			if (kref_get_unless_zero(&ctx->ref))
 				found = ctx;
