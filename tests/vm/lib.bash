@@ -144,7 +144,10 @@ vdev_start() {
 }
 
 # The broker forks a nursery, and that the workers.
-vdev_workers() { pgrep -P "$(pgrep -d , -P "$vdev_pid")"; }
+vdev_workers() {
+	local nursery
+	nursery=$(pgrep -d , -P "$vdev_pid") && pgrep -P "$nursery"
+}
 
 # shellcheck disable=SC2046 # numbers
 vdev_signal() { kill "-$1" $(vdev_workers); }
@@ -171,7 +174,7 @@ vdev_normal() {
 
 # $1: a signal for the broker alone; 1: some of the others were still there 5 s later.
 vdev_end() {
-	local others pid tries=50
+	local others pid='' tries=50
 	vdev_normal
 	[ -n "$vdev_pid" ] || return 0
 	others="$(pgrep -P "$vdev_pid") $(vdev_workers)"
