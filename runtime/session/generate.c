@@ -88,7 +88,8 @@ static int sample_finish(struct unpu_session *s, uint32_t *made)
 {
 	const struct unpu_flight job = s->flights[0];
 	int ret = unpu_session_wait(s);
-	uint32_t all = unpu_session_state(s)->ring_head - s->ring_head;
+	uint32_t all = __atomic_load_n(&unpu_session_state(s)->ring_head, __ATOMIC_RELAXED) -
+		       s->ring_head;
 
 	*made = all < job.due ? all : job.due;
 	ret = ret ? ret : check_tokens(s, &job, all, *made);

@@ -80,7 +80,7 @@ int unpu_session_submit(struct unpu_session *s, uint32_t program_id, uint32_t re
 /* A device that is not the last one has no part in what the model gives: the next one will say. */
 static int check_fault(struct unpu_session *s)
 {
-	uint32_t fault = unpu_session_state(s)->fault;
+	uint32_t fault = __atomic_load_n(&unpu_session_state(s)->fault, __ATOMIC_RELAXED);
 
 	if (fault & UNPU_STATE_FAULT_VALUE)
 		return unpu_session_blame(s, -EIO, s->home->last ?

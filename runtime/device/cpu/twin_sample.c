@@ -487,7 +487,8 @@ static uint32_t sample_one(struct sample *c, uint32_t to)
 		c->not_finite = 1;
 		return UNPU_STOP_END;
 	}
-	c->state->ring_head++;
+	/* Who waited for the job before this one reads it meanwhile. */
+	__atomic_fetch_add(&c->state->ring_head, 1, __ATOMIC_RELAXED);
 	end = is_end(c, token);
 	if (next < c->s->cells)
 		history[(size_t)c->row.slot * c->s->cells + next] = token;
