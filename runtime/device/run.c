@@ -10,8 +10,11 @@
 
 #include "runtime/device/inproc_priv.h"
 
-/* A priority gets at least this part of the time of those above it: 1/16 of all. */
-#define SHARE	15
+/*
+ * A priority gets at least 1/16 of the time when those above it have work: a turn for each 14 of
+ * theirs, so that it is still that when one turn more goes before it.
+ */
+#define SHARE	14
 /* Those who wait for a run are heard of so often, while it has time and as long after that as the
  * driver takes to see it (1/4 s) and to give the device up (2 s). */
 #define WATCH_NS	20000000u
