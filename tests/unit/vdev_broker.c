@@ -599,6 +599,44 @@ static void it_tells_what_it_does(void **state)
 	end();
 }
 
+/* A guest that comes now is served. */
+static void serves_one(void)
+{
+	struct client c;
+
+	greet(&c);
+	prepare(&c);
+	copies(&c, "nobody reads the log");
+	leave(&c);
+}
+
+static void who_reads_the_log_may_go(void **state)
+{
+	(void)state;
+	begin();
+	close(said);
+	said = -1;
+	serves_one();
+	serves_one();
+	end();
+}
+
+static void a_log_that_nobody_reads_holds_nobody_up(void **state)
+{
+	uint32_t lines;
+
+	(void)state;
+	begin();
+	assert_true(fcntl(said, F_SETPIPE_SZ, 4096) >= 0);
+	for (lines = 0; lines < 300; lines++) {
+		assert_int_equal(kill(broker, SIGUSR1), 0);
+		nap();
+	}
+	serves_one();
+	serves_one();
+	end();
+}
+
 /* Mode 2 is a filter. */
 static bool is_filtered(pid_t pid)
 {
@@ -682,6 +720,8 @@ int main(void)
 		TEST(wrong_places_are_told),
 		TEST(the_mode_says_who_may_connect),
 		TEST(it_tells_what_it_does),
+		TEST(who_reads_the_log_may_go),
+		TEST(a_log_that_nobody_reads_holds_nobody_up),
 		TEST(broker_and_workers_are_held),
 	};
 

@@ -483,6 +483,8 @@ int vdev_broker_run(const struct vdev_config *config)
 	b->config = config;
 	b->stats_at = vdev_now();
 	b->looked = vdev_now();
+	/* Who reads what is said may go: the guests stay. */
+	signal(SIGPIPE, SIG_IGN);
 	/* Signals are taken first, and given back to the nursery's children: none is lost. */
 	if (vdev_nursery_create(config, &b->nursery)) {
 		vdev_log("cannot fork: %s", strerror(errno));

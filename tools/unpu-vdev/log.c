@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,6 +33,15 @@ void vdev_log_name(const char *name)
 	snprintf(state.name, sizeof(state.name), "%s", name);
 }
 
+/* A terminal that is held (Ctrl-S), or a pipe that nobody empties, must not hold up guests: lines
+ * are lost instead. */
+static bool is_read(void)
+{
+	struct pollfd fd = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+	return poll(&fd, 1, 0) == 1 && fd.revents & POLLOUT;
+}
+
 /* One write a line: lines of several processes do not mix. */
 static void line(const char *format, va_list args)
 {
@@ -50,7 +60,7 @@ static void line(const char *format, va_list args)
 		if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
 			text[i] = '?';
 	text[length] = '\n';
-	if (write(STDERR_FILENO, text, length + 1) < 0)
+	if (!is_read() || write(STDERR_FILENO, text, length + 1) < 0)
 		return;		/* nobody is left to be told */
 }
 
