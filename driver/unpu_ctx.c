@@ -133,7 +133,7 @@ static struct unpu_ctx *unpu_ctx_create(struct unpu_file *ufile,
 	return ctx;
 
 err_destroy:
-	udev->hw->ctx_destroy(udev, ctx);
+	udev->hw->ctx_destroy(udev, ctx, UNPU_CANCEL_MS);
 err_free:
 	unpu_ctx_free(ctx);
 	return ERR_PTR(err);

@@ -118,10 +118,10 @@ struct unpu_hw_ops {
 	u32 (*progress)(struct unpu_device *udev, struct unpu_ctx *ctx);
 	/*
 	 * Ends the context on the device, its jobs at the next dispatch boundary, and waits for
-	 * that up to UNPU_CANCEL_MS. -ETIMEDOUT: the device may still write where they could.
+	 * that up to `ms`. -ETIMEDOUT: the device may still write where they could.
 	 * The id is free again only on success. May be called again: what has ended is a success.
 	 */
-	int (*ctx_destroy)(struct unpu_device *udev, struct unpu_ctx *ctx);
+	int (*ctx_destroy)(struct unpu_device *udev, struct unpu_ctx *ctx, unsigned int ms);
 	/* Makes the device forget everything; 0: it is in a new epoch and works. */
 	int (*reset)(struct unpu_device *udev);
 };

@@ -665,13 +665,14 @@ static bool mock_ctx_is_quiet(struct mock *mock, struct mock_ctx *ctx)
 	return quiet;
 }
 
-static int mock_ctx_destroy(struct unpu_device *udev, struct unpu_ctx *ctx)
+static int mock_ctx_destroy(struct unpu_device *udev, struct unpu_ctx *ctx, unsigned int ms)
 {
 	struct mock *mock = to_mock(udev);
 	struct mock_ctx *own = &mock->ctxs[ctx->hw_id];
-	/* Who asks again has waited before. */
-	unsigned int ms = READ_ONCE(own->cancelled) ? 0 : UNPU_CANCEL_MS;
 
+	/* Who asks again has waited before. */
+	if (READ_ONCE(own->cancelled))
+		ms = 0;
 	while (mock_cancel_one(mock, own))
 		;
 	wake_up_all(&mock->wait);

@@ -1381,69 +1381,52 @@ static void unpu_proto_drop_backlog(struct unpu_proto *p, u32 id)
 	}
 }
 
-/*
- * One attempt to tell the device. 0: no room now, -EALREADY: nothing is there to end, -EINPROGRESS:
- * it was told before and did not answer.
- */
-static int unpu_proto_try_end(struct unpu_proto *p, const struct unpu_ctx *ctx,
-			      struct unpu_proto_request **request)
+/* Under lock. Without room the pump does it. */
+static void unpu_proto_tell_end(struct unpu_proto *p, u32 id)
 {
-	struct unpu_proto_command command = {};
-	u32 id = ctx->hw_id, i;
+	struct unpu_proto_ids *ids = &p->ids[UNPU_PROTO_KIND_CTX];
+	u32 i;
+
+	if (test_bit(id, ids->ending))
+		return;
+	for (i = 0; i < UNPU_PROTO_NUM_REQUESTS; i++) {
+		const struct unpu_proto_request *request = &p->requests[i];
+
+		if (request->tag && request->destroy && request->id == id && !request->done)
+			return;
+	}
+	unpu_proto_drop_backlog(p, id);
+	unpu_proto_id_end(ids, id);
+	unpu_proto_pump(p);
+}
+
+/* -ETIMEDOUT: not yet. */
+static int unpu_proto_ctx_ended(struct unpu_proto *p, const struct unpu_ctx *ctx, bool tell)
+{
 	int ret = 0;
 
 	spin_lock(&p->lock);
-	if (!id || p->flights[id].owner != ctx) {
-		ret = p->attached ? -EALREADY : -ENODEV;
-		goto out;
+	if (unpu_proto_gone(p)) {
+		ret = -ENODEV;
+	} else if (ctx->hw_id && p->flights[ctx->hw_id].owner == ctx) {
+		if (tell)
+			unpu_proto_tell_end(p, ctx->hw_id);
+		ret = -ETIMEDOUT;
 	}
-	for (i = 0; i < UNPU_PROTO_NUM_REQUESTS; i++) {
-		struct unpu_proto_request *other = &p->requests[i];
-
-		if (other->tag && other->destroy && other->id == id && !other->done) {
-			ret = -EINPROGRESS;
-			goto out;
-		}
-	}
-	unpu_proto_drop_backlog(p, id);
-	if (unpu_proto_room(p)) {
-		*request = unpu_proto_ask(p, UNPU_PROTO_KIND_CTX, true, id, 0, &command);
-		ret = !!*request;
-	}
-	if (!ret)
-		unpu_proto_poll_within(p, UNPU_PROTO_POLL_FULL_MS);
-out:
 	spin_unlock(&p->lock);
 	return ret;
 }
 
-static int unpu_proto_ctx_destroy(struct unpu_device *udev, struct unpu_ctx *ctx)
+static int unpu_proto_ctx_destroy(struct unpu_device *udev, struct unpu_ctx *ctx,
+				  unsigned int ms)
 {
 	struct unpu_proto *p = to_unpu_proto(udev);
-	struct unpu_proto_request *request = NULL;
-	long left = msecs_to_jiffies(UNPU_CANCEL_MS);
-	int ret = 0;
+	int ret = unpu_proto_ctx_ended(p, ctx, true);
 
-	left = wait_event_timeout(p->wait,
-				  (ret = unpu_proto_try_end(p, ctx, &request)) != 0 ||
-				  READ_ONCE(udev->dead), left);
-	if (ret == -EALREADY)
-		return 0;
-	if (ret < 0)
-		return ret == -EINPROGRESS ? -ETIMEDOUT : ret;
-	if (!ret)
-		return READ_ONCE(udev->dead) ? -ENODEV : -ETIMEDOUT;
-	wait_event_timeout(p->wait, READ_ONCE(request->done) || READ_ONCE(udev->dead), left);
-	spin_lock(&p->lock);
-	if (request->done) {
-		ret = request->status;
-		request->tag = 0;
-	} else {
-		ret = READ_ONCE(udev->dead) ? -ENODEV : -ETIMEDOUT;
-		request->zombie = true;
-	}
-	spin_unlock(&p->lock);
-	wake_up_all(&p->wait);
+	if (ret == -ETIMEDOUT)
+		wait_event_timeout(p->wait,
+				   (ret = unpu_proto_ctx_ended(p, ctx, false)) != -ETIMEDOUT,
+				   msecs_to_jiffies(ms));
 	return ret;
 }
 

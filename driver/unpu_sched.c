@@ -43,6 +43,11 @@
  * wrong, so the device gets more than one UNPU_CANCEL_MS before all its clients lose it.
  */
 #define UNPU_CANCEL_PATIENCE_MS	2000
+/*
+ * For all that need not be over at once. The watchdogs of all contexts stand in one queue: a client
+ * that goes with many of them, while the device does not answer, must not keep others waiting.
+ */
+#define UNPU_CANCEL_GLANCE_MS	10
 /* Between attempts to get a lost device back. */
 #define UNPU_RESET_RETRY_MS	500
 
@@ -190,8 +195,6 @@ void unpu_ctx_end_jobs(struct unpu_ctx *ctx, u32 state, int error)
 	bool cookie = dma_fence_begin_signalling();
 
 	spin_lock(&ctx->lock);
-	if (!ctx->cancelled)
-		ctx->cancel_time = ktime_get();
 	unpu_ctx_condemn_locked(ctx, state, error);
 	spin_unlock(&ctx->lock);
 	unpu_ctx_end_all(ctx, UNPU_JOB_QUEUED, error);
@@ -498,7 +501,7 @@ bool unpu_job_done(struct unpu_device *udev, u32 ctx_hw_id, u64 seqno, int error
 
 /* ---- the end of a context on the device ---------------------------------------------------- */
 
-static int unpu_ctx_hw_destroy(struct unpu_ctx *ctx)
+static int unpu_ctx_hw_destroy(struct unpu_ctx *ctx, unsigned int ms)
 {
 	struct unpu_device *udev = ctx->udev;
 	int ret, idx;
@@ -508,7 +511,7 @@ static int unpu_ctx_hw_destroy(struct unpu_ctx *ctx)
 	/* What it has with a lost device ends by the loss, which keeps what that may write to. */
 	if (unpu_ctx_is_stale(ctx) || !drm_dev_enter(&udev->drm, &idx))
 		return -ENODEV;
-	ret = udev->hw->ctx_destroy(udev, ctx);
+	ret = udev->hw->ctx_destroy(udev, ctx, ms);
 	drm_dev_exit(idx);
 	return ret;
 }
@@ -539,13 +542,15 @@ static s64 unpu_ctx_time_left(const struct unpu_ctx *ctx, ktime_t now)
 static bool unpu_ctx_has_patience(struct unpu_ctx *ctx)
 {
 	ktime_t now = ktime_get();
-	ktime_t end;
+	s64 told_ms;
 	bool has;
 
 	spin_lock(&ctx->lock);
-	end = ktime_add_ms(ctx->cancel_time, UNPU_CANCEL_PATIENCE_MS);
-	has = ctx->state == DRM_UNPU_CTX_OK && ktime_before(now, end) &&
-	      unpu_ctx_time_left(ctx, now) >= 0;
+	if (!ctx->cancel_time)
+		ctx->cancel_time = now;
+	told_ms = ktime_ms_delta(now, ctx->cancel_time);
+	has = ctx->state == DRM_UNPU_CTX_OK && told_ms < UNPU_CANCEL_PATIENCE_MS &&
+	      (told_ms < UNPU_CANCEL_MS || unpu_ctx_time_left(ctx, now) >= 0);
 	spin_unlock(&ctx->lock);
 	return has;
 }
@@ -589,6 +594,16 @@ static void unpu_ctx_set_detached(struct unpu_ctx *ctx)
 	unpu_device_unblock(udev, since);
 }
 
+/* How long the device may keep the queue of the watchdogs waiting for it. */
+static unsigned int unpu_ctx_cancel_ms(struct unpu_ctx *ctx)
+{
+	bool told = ctx->cancel_time;
+
+	if (unpu_ctx_has_patience(ctx) || !unpu_ctx_runs(ctx))
+		return UNPU_CANCEL_GLANCE_MS;
+	return told ? 0 : UNPU_CANCEL_MS;
+}
+
 /*
  * The jobs' errors are in them already; they signal when the device is quiet, or is given up. It
  * need not be when it has no job of the context and is only slow to say so.
@@ -599,11 +614,12 @@ static void unpu_ctx_detach(struct unpu_ctx *ctx)
 
 	/* No run_job is under way, and none that follows starts a job. */
 	drm_sched_wqueue_stop(&ctx->sched);
-	ret = unpu_ctx_hw_destroy(ctx);
+	ret = unpu_ctx_hw_destroy(ctx, unpu_ctx_cancel_ms(ctx));
 	if (!ret || (ret == -ETIMEDOUT && !unpu_ctx_runs(ctx)))
 		unpu_ctx_set_detached(ctx);
 	else if (ret == -ETIMEDOUT && unpu_ctx_has_patience(ctx))
-		queue_delayed_work(ctx->udev->reset_wq, &ctx->watchdog, unpu_ctx_tick(ctx));
+		queue_delayed_work(ctx->udev->reset_wq, &ctx->watchdog,
+				   msecs_to_jiffies(UNPU_MIN_TICK_MS));
 	else
 		unpu_device_lose(ctx->udev, ctx->epoch);
 	/* Those that never started go through the scheduler to be freed. */
