@@ -5,6 +5,7 @@
  * begins with the four bytes
  *
  *   HANG  never ends, but when it is cancelled
+ *   LATE  does, but 700 ms later
  *   STUK  never ends
  *   EXIT  the process ends
  *   SLOW  each run takes 20 ms longer
@@ -15,11 +16,16 @@
 
 #include "runtime/device/inproc.h"
 
+static void sleep_ms(long ms)
+{
+	const struct timespec time = { 0, ms * 1000000 };
+
+	nanosleep(&time, NULL);
+}
+
 static void nap(void)
 {
-	const struct timespec millisecond = { 0, 1000000 };
-
-	nanosleep(&millisecond, NULL);
+	sleep_ms(1);
 }
 
 void unpu_inproc_hook_run(const struct unpu_program *program, const atomic_uint *cancel)
@@ -37,8 +43,11 @@ void unpu_inproc_hook_run(const struct unpu_program *program, const atomic_uint 
 	if (!memcmp(word, "SLOW", sizeof(word)))
 		for (turns = 0; turns < 20 && !atomic_load(cancel); turns++)
 			nap();
-	while (!memcmp(word, "HANG", sizeof(word)) && !atomic_load(cancel))
+	while ((!memcmp(word, "HANG", sizeof(word)) || !memcmp(word, "LATE", sizeof(word))) &&
+	       !atomic_load(cancel))
 		nap();
+	if (!memcmp(word, "LATE", sizeof(word)))
+		sleep_ms(700);
 	while (!memcmp(word, "STUK", sizeof(word)))
 		nap();
 }

@@ -492,6 +492,25 @@ static void a_context_ends_with_its_jobs(void **state)
 }
 
 /* The device process ends rather than leave a job alive that was told to stop. */
+/* Half a second more is no reason for all its guest's contexts to be lost. */
+static void a_job_that_stops_late_is_waited_for(void **state)
+{
+	struct unpu_proto_command end = guest_plain(UNPU_PROTO_CTX_DESTROY, 1);
+	struct unpu_proto_event e;
+	struct rig r;
+
+	(void)state;
+	rig_begin(&r);
+	ok(&r, guest_ctx(1, DRM_UNPU_PRIORITY_NORMAL, 0));
+	begin_and_turn(&r, "LATE");
+	guest_send(&r.g, &end);
+	job_ends(&r, 1, 1, -ECANCELED);
+	assert_true(guest_event(&r.g, &e, WAIT_MS));
+	assert_int_equal(e.type, UNPU_PROTO_EVENT_ANSWER);
+	assert_int_equal(e.status, 0);
+	rig_end(&r);
+}
+
 static void a_job_that_does_not_stop_ends_the_worker(void **state)
 {
 	struct unpu_proto_command end = guest_plain(UNPU_PROTO_CTX_DESTROY, 1);
@@ -1064,6 +1083,7 @@ int main(void)
 		cmocka_unit_test(a_higher_priority_goes_first),
 		cmocka_unit_test(a_hung_job_times_out),
 		cmocka_unit_test(a_context_ends_with_its_jobs),
+		cmocka_unit_test(a_job_that_stops_late_is_waited_for),
 		cmocka_unit_test(a_job_that_does_not_stop_ends_the_worker),
 		cmocka_unit_test(a_worker_that_dies_is_replaced_in_a_new_epoch),
 		cmocka_unit_test(it_ends_with_a_job_that_hangs),

@@ -160,7 +160,7 @@ static bool ctx_end(struct vdev_worker *w, struct vdev_ctx *ctx, uint32_t *host)
 	if (ctx->ending)
 		return false;
 	ctx->ending = true;
-	ctx->deadline = vdev_now() + VDEV_CANCEL_NS;
+	ctx->told = vdev_now();
 	*host = ctx->host;
 	/* With jobs the last of them ends it. */
 	if (!ctx->num_jobs)
@@ -211,13 +211,15 @@ bool vdev_ctxs_gone(const struct vdev_worker *w)
 
 uint64_t vdev_ctxs_deadline(const struct vdev_worker *w)
 {
-	uint64_t deadline = UINT64_MAX;
+	uint64_t told = UINT64_MAX;
 	uint32_t id;
 
 	for (id = 1; id < UNPU_PROTO_MAX_CTXS; id++)
-		if (w->ctxs[id].used && w->ctxs[id].ending && w->ctxs[id].deadline < deadline)
-			deadline = w->ctxs[id].deadline;
-	return deadline;
+		if (w->ctxs[id].used && w->ctxs[id].ending && w->ctxs[id].told < told)
+			told = w->ctxs[id].told;
+	if (told == UINT64_MAX)
+		return told;
+	return told + (w->attaching ? VDEV_ATTACH_NS : VDEV_CANCEL_NS);
 }
 
 /* ---- jobs ----------------------------------------------------------------------------------- */

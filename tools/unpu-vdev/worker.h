@@ -28,8 +28,10 @@
 #define VDEV_MAX_PROGRAMS	8192u
 #define VDEV_MAX_HOST_BYTES	(256ull << 20)
 
-/* For a context to end once it was told to; the driver gives up after 500 ms. */
-#define VDEV_CANCEL_NS		400000000ull
+/* For a context to end once it was told to: a long dispatch is nobody's fault, and the driver has 2 s
+ * of patience. One that attaches anew has none left. */
+#define VDEV_CANCEL_NS		1800000000ull
+#define VDEV_ATTACH_NS		400000000ull
 
 #define VDEV_PAGE		4096u	/* of a guest; the unit in which the heap is shared out */
 #define VDEV_MAX_ENDS		4u	/* answers due to several CTX_DESTROY of one context */
@@ -71,7 +73,7 @@ struct vdev_ctx {
 	struct vdev_job jobs[UNPU_PROTO_MAX_JOBS];	/* oldest first */
 	uint32_t num_ends;
 	uint32_t ends[VDEV_MAX_ENDS];	/* tags to answer when nothing runs any more */
-	uint64_t deadline;		/* when ending */
+	uint64_t told;			/* when it was told to end */
 };
 
 struct vdev_worker {
