@@ -108,12 +108,20 @@ static int heap_charge(struct inproc *dev, uint32_t flags, uint64_t size)
 	return err;
 }
 
+/* Imported memory is the caller's; what an engine makes for itself to work on is not. */
+static bool has_shadow(const struct inproc *dev, const struct inproc_bo *bo)
+{
+	return bo->base.imported && dev->engine->ops->bo_import;
+}
+
 static void heap_uncharge(struct inproc *dev, const struct inproc_bo *bo)
 {
-	if (bo->base.imported)
+	bool shadow = has_shadow(dev, bo);
+
+	if (bo->base.imported && !shadow)
 		return;
 	unpu_inproc_lock(dev);
-	if (bo->base.flags & DRM_UNPU_BO_MMAP)
+	if (shadow || bo->base.flags & DRM_UNPU_BO_MMAP)
 		dev->stats.window_used_bytes -= bo->base.size;
 	else
 		dev->stats.device_used_bytes -= bo->base.size;
@@ -188,11 +196,16 @@ static int bo_import(struct inproc *dev, struct inproc_bo *bo)
 	const struct unpu_engine_ops *ops = dev->engine->ops;
 	int err;
 
-	if (!ops->bo_import)
+	if (!has_shadow(dev, bo))
 		return 0;
+	err = heap_charge(dev, DRM_UNPU_BO_MMAP, bo->base.size);
+	if (err)
+		return err;
 	pthread_mutex_lock(&dev->engine_lock);
 	err = ops->bo_import(dev->engine, &bo->base);
 	pthread_mutex_unlock(&dev->engine_lock);
+	if (err)
+		heap_uncharge(dev, bo);
 	return err;
 }
 

@@ -1025,6 +1025,27 @@ static void whatever_a_driver_sends(void **state)
 	rig_end(&r);
 }
 
+/* Programs keep the shadows of buffers that are gone: those count as the device's memory. */
+static void shadows_are_limited(struct rig *r)
+{
+	struct unpu_proto_command command;
+	uint32_t turn;
+	int err = 0;
+
+	for (turn = 0; turn < 64 && !err; turn++) {
+		command = guest_bo(30, WINDOW / 2, WINDOW / 2);
+		err = guest_ask_for(&r->g, &command, NULL);
+		if (err)
+			break;
+		ok(r, guest_copy(&r->g, 40 + turn, AT_FREE, 1, 30, DST, 0));
+		send(r, guest_plain(UNPU_PROTO_BO_DESTROY, 30));
+	}
+	assert_int_equal(err, -ENOSPC);
+	while (turn--)
+		send(r, guest_plain(UNPU_PROTO_PROGRAM_DESTROY, 40 + turn));
+	ok(r, guest_bo(30, WINDOW / 2, WINDOW / 2));
+}
+
 /* The first GPU, or what takes its place on this machine; skips without one. */
 static void on_vulkan(void **state)
 {
@@ -1064,6 +1085,7 @@ static void on_vulkan(void **state)
 	run(&r, 1, 9, STOPPED);
 	assert_int_equal(r.g.window[AT_DST], 0);
 	ok(&r, guest_plain(UNPU_PROTO_CTX_DESTROY, 1));
+	shadows_are_limited(&r);
 	rig_end(&r);
 }
 

@@ -219,7 +219,8 @@ void vdev_objects_forget(struct vdev_worker *w)
 
 /* ---- the maker ------------------------------------------------------------------------------ */
 
-/* What programs still hold of destroyed buffers counts, too: so the device is asked. */
+/* What programs still hold of destroyed buffers counts, too, shadows of those in the window among
+ * it: so the device is asked. Where it works in the window itself it counts nothing there. */
 static uint64_t device_used(struct vdev_worker *w)
 {
 	struct drm_unpu_dev_stats stats = { 0 };
@@ -228,7 +229,9 @@ static uint64_t device_used(struct vdev_worker *w)
 		.pointer = (uintptr_t)&stats,
 	};
 
-	return w->dev->ops->dev_query(w->dev, &query) ? UINT64_MAX : stats.device_used_bytes;
+	if (w->dev->ops->dev_query(w->dev, &query))
+		return UINT64_MAX;
+	return stats.device_used_bytes + stats.window_used_bytes;
 }
 
 static int device_room(struct vdev_worker *w, uint64_t size)
@@ -243,14 +246,26 @@ static int device_room(struct vdev_worker *w, uint64_t size)
 	return -ENOSPC;
 }
 
+/* Whether there is a shadow, and how large, is known when it is made. */
+static int import_bo(struct vdev_worker *w, const struct unpu_proto_bo *bo, uint32_t *handle)
+{
+	int err = w->dev->ops->bo_import(w->dev, w->link.window + bo->offset, bo->size, 1, handle);
+
+	if (err || device_used(w) <= w->info.heap_device_bytes)
+		return err;
+	vdev_log_rarely("no room to shadow a buffer of %llu bytes (--memory)",
+			(unsigned long long)bo->size);
+	w->dev->ops->bo_close(w->dev, *handle);
+	return -ENOSPC;
+}
+
 static int make_bo(struct vdev_worker *w, const struct unpu_proto_bo *bo, uint32_t *handle)
 {
 	struct drm_unpu_bo_create args = { .size = bo->size };
 	int err;
 
 	if (bo->flags & DRM_UNPU_BO_MMAP)
-		return w->dev->ops->bo_import(w->dev, w->link.window + bo->offset, bo->size, 1,
-					      handle);
+		return import_bo(w, bo, handle);
 	err = device_room(w, bo->size);
 	if (!err)
 		err = w->dev->ops->bo_create(w->dev, &args);

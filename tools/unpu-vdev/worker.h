@@ -28,8 +28,8 @@
 #define VDEV_MAX_PROGRAMS	8192u
 #define VDEV_MAX_HOST_BYTES	(256ull << 20)
 
-/* For a context to end once it was told to: a long dispatch is nobody's fault, and the driver has 2 s
- * of patience. One that attaches anew has none left. */
+/* For a context to end once it was told to: a long dispatch is nobody's fault, and the driver waits
+ * 2 s for it. One that attaches anew waits no more. */
 #define VDEV_CANCEL_NS		1800000000ull
 #define VDEV_ATTACH_NS		400000000ull
 
