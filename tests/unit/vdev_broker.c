@@ -599,6 +599,52 @@ static void it_tells_what_it_does(void **state)
 	end();
 }
 
+/* In a terminal of some kind U+009B begins a command as ESC [ does. */
+static void a_guest_does_not_command_the_terminal(void **state)
+{
+	struct unpu_proto_command shader = guest_shader(1, "\xc2\x9b" "31m\x1b[31m");
+	struct client c;
+	const char *text;
+
+	(void)state;
+	begin();
+	greet(&c);
+	prepare(&c);
+	shader.id = 2;
+	assert_int_not_equal(guest_ask_for(&c.g, &shader, NULL), 0);
+	for (text = says(said, "refused"); *text; text++)
+		assert_true(*text == '\n' || (*text >= ' ' && *text <= '~'));
+	leave(&c);
+	end();
+}
+
+/* However often it begins anew, to be heard of. */
+static void replaced_workers_say_little(void **state)
+{
+	struct unpu_proto_command unknown = guest_plain(99, 1);
+	struct client c;
+	uint32_t turn, i, lines = 0;
+	const char *text;
+
+	(void)state;
+	begin();
+	greet(&c);
+	for (turn = 0; turn < 4; turn++) {
+		guest_attach(&c.g);
+		for (i = 0; i < 30; i++)
+			guest_ask_for(&c.g, &unknown, NULL);
+		i = GUEST_WORD(&c.g, epoch);
+		kill(workers(1), SIGKILL);
+		assert_true(GUEST_WAIT_NOT(&c.g, epoch, i));
+	}
+	leave(&c);
+	for (text = says(said, "guest 1 gone"); (text = strstr(text, "unknown command")); text++)
+		lines++;
+	/* 20 at first, and one each second. */
+	assert_true(lines < 50);
+	end();
+}
+
 /* A guest that comes now is served. */
 static void serves_one(void)
 {
@@ -720,6 +766,8 @@ int main(void)
 		TEST(wrong_places_are_told),
 		TEST(the_mode_says_who_may_connect),
 		TEST(it_tells_what_it_does),
+		TEST(a_guest_does_not_command_the_terminal),
+		TEST(replaced_workers_say_little),
 		TEST(who_reads_the_log_may_go),
 		TEST(a_log_that_nobody_reads_holds_nobody_up),
 		TEST(broker_and_workers_are_held),

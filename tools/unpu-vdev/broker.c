@@ -41,6 +41,7 @@ struct guest {
 	bool killed;			/* and not reaped yet */
 	uint64_t heard;			/* when its last report came */
 	uint64_t restart;		/* when another one is due; 0: not */
+	bool replaced;			/* its first worker is gone */
 	uint32_t restarts;		/* left of RESTARTS */
 	uint64_t restarts_filled;
 	struct vdev_report now;		/* of this worker */
@@ -106,7 +107,7 @@ static void worker_begin(struct broker *b, struct guest *guest)
 	fds.report = pipes[1];
 	if (!++b->last_key)
 		++b->last_key;
-	err = vdev_nursery_fork(&b->nursery, b->last_key, guest->number, &fds);
+	err = vdev_nursery_fork(&b->nursery, b->last_key, guest->number, guest->replaced, &fds);
 	close(pipes[1]);
 	if (err) {
 		vdev_log("guest %u: no worker: %s", guest->number, strerror(-err));
@@ -168,9 +169,10 @@ static void worker_ended(struct broker *b, struct guest *guest, int status)
 	guest->busy_ns += guest->now.busy_ns;
 	guest->now = (struct vdev_report){ .state = VDEV_BOOT };
 	guest->key = 0;
+	guest->replaced = true;
 	reports_close(guest);
 	if (status != -1 && may_restart(guest, now)) {
-		vdev_log("guest %u: worker replaced (%s)", guest->number, why(status));
+		vdev_log_rarely("guest %u: worker replaced (%s)", guest->number, why(status));
 		worker_begin(b, guest);
 		return;
 	}

@@ -73,6 +73,12 @@ void vdev_log(const char *format, ...)
 	va_end(args);
 }
 
+void vdev_log_few(void)
+{
+	state.left = 1;
+	state.filled = vdev_now();
+}
+
 static bool line_allowed(uint32_t *left_out)
 {
 	uint64_t now = vdev_now(), more;

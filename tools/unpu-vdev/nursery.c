@@ -19,7 +19,7 @@
 enum { ASK_FORK = 1, ASK_KILL };
 
 struct ask {
-	uint32_t what, key, guest;
+	uint32_t what, key, guest, again;
 };
 
 struct child {
@@ -80,6 +80,8 @@ static void __attribute__((noreturn)) become_worker(struct nursery *n, const str
 	close(n->fd);
 	snprintf(name, sizeof(name), "unpu-vdev: guest %u: ", ask->guest);
 	vdev_log_name(name);
+	if (ask->again)
+		vdev_log_few();
 	prctl(PR_SET_NAME, "unpu-vdev-guest");
 	_exit(vdev_worker_run(n->config, &own));
 }
@@ -229,10 +231,10 @@ int vdev_nursery_create(const struct vdev_config *config, struct vdev_nursery *n
 	return -EAGAIN;
 }
 
-int vdev_nursery_fork(struct vdev_nursery *nursery, uint32_t key, uint32_t guest,
+int vdev_nursery_fork(struct vdev_nursery *nursery, uint32_t key, uint32_t guest, bool again,
 		      const struct vdev_fds *fds)
 {
-	const struct ask ask = { ASK_FORK, key, guest };
+	const struct ask ask = { ASK_FORK, key, guest, again };
 	const int list[VDEV_NUM_FDS] = {
 		fds->window, fds->doorbell, fds->interrupt, fds->report,
 	};
@@ -242,7 +244,7 @@ int vdev_nursery_fork(struct vdev_nursery *nursery, uint32_t key, uint32_t guest
 
 int vdev_nursery_kill(struct vdev_nursery *nursery, uint32_t key)
 {
-	const struct ask ask = { ASK_KILL, key, 0 };
+	const struct ask ask = { ASK_KILL, key, 0, 0 };
 
 	return vdev_send_fd(nursery->fd, &ask, sizeof(ask), NULL, 0);
 }

@@ -60,8 +60,10 @@ struct vdev_report {
 /* Begins each line from now on: "unpu-vdev: ", "unpu-vdev: guest 3: ". */
 void vdev_log_name(const char *name);
 void vdev_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* What a guest can cause as often as it likes: most of many lines are left out, and counted. */
+/* What a guest can cause as often as it likes: most of many lines are left out, and counted. A
+ * process of which there may be many begins with fewer. */
 void vdev_log_rarely(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void vdev_log_few(void);
 /* For struct unpu_log: errors and warnings of the library, rarely. */
 unpu_log_fn vdev_log_library;
 
@@ -100,8 +102,9 @@ struct vdev_exited {
 };
 
 int vdev_nursery_create(const struct vdev_config *config, struct vdev_nursery *nursery);
-/* A worker that is called key from now on; guest is for its log. The fds stay the caller's. */
-int vdev_nursery_fork(struct vdev_nursery *nursery, uint32_t key, uint32_t guest,
+/* A worker that is called key from now on; guest, and whether it is another one of that guest, are
+ * for its log. The fds stay the caller's. */
+int vdev_nursery_fork(struct vdev_nursery *nursery, uint32_t key, uint32_t guest, bool again,
 		      const struct vdev_fds *fds);
 /* Nothing happens when it has ended already. */
 int vdev_nursery_kill(struct vdev_nursery *nursery, uint32_t key);
