@@ -18,9 +18,9 @@
  *
  * Lifetimes. What an open file or a fence can still reach lives until the drm_device is released
  * (drmm_*); what belongs to the bus device ends with it (devm_*). Between the two every touch of
- * the device stands inside drm_dev_enter(). A section never waits for a job and touches no memory of
- * a caller, whose owner may make that last; where it waits for an answer of the device, udev->dead
- * ends the wait, which remove() sets before drm_dev_unplug().
+ * the device stands inside drm_dev_enter(). A section never waits for a job and touches no memory
+ * of a caller, whose owner may make that last; where it waits for an answer of the device,
+ * udev->dead ends the wait, which remove() sets before drm_dev_unplug().
  *
  * Lock order, outer first:
  *

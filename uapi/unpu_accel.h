@@ -80,6 +80,11 @@ extern "C" {
  * buffers and shaders, a job on its programs, a mapping on its buffer. GEM_CLOSE, SHADER_DESTROY
  * and PROGRAM_DESTROY drop the id at once and never wait. CTX_DESTROY and closing the file cancel
  * jobs at the next dispatch boundary; their fences signal.
+ *
+ * When everything in the device is lost (&struct drm_unpu_dev_stats.epoch changes), contexts made
+ * before are LOST and buffers, shaders and programs made before are -ESTALE: the client makes them
+ * anew. Buffers that are mapped stay as they were for the CPU. A mapping keeps the file open: its
+ * contexts live until the last one is gone, too.
  */
 
 /**

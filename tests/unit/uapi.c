@@ -298,7 +298,7 @@ static int is_errno(const char *name)
 {
 	static const char *const known[] = {
 		"EINVAL", "ENOENT", "EFAULT", "E2BIG", "ENOMEM", "ENOSPC", "EBUSY", "EIO", "ENODEV",
-		"EACCES", "EOPNOTSUPP",
+		"EACCES", "EOPNOTSUPP", "ESTALE",
 	};
 	size_t i;
 
