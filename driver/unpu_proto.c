@@ -29,6 +29,7 @@
 #define UNPU_PROTO_ATTACH_MS	500	/* to attach, or to be ready later; it is asked again */
 #define UNPU_PROTO_RERING_MS	100
 #define UNPU_PROTO_SILENT_MS	3000	/* without a heartbeat: said once */
+#define UNPU_PROTO_DEAF_MS	10000	/* without one: no caller waits for it any longer */
 
 /* Between two looks at the rings and the epoch; interrupts may be lost. */
 #define UNPU_PROTO_POLL_FULL_MS	10	/* something waits for room in the command ring */
@@ -1154,6 +1155,17 @@ out:
 }
 
 /*
+ * A caller's wait is over: the device goes, or was not heard for so long that it may be no more.
+ * That ends no job: time-outs do.
+ */
+static bool unpu_proto_hopeless(const struct unpu_proto *p)
+{
+	unsigned long end = READ_ONCE(p->beat_time) + msecs_to_jiffies(UNPU_PROTO_DEAF_MS);
+
+	return READ_ONCE(p->udev->dead) || (READ_ONCE(p->silent) && time_after(jiffies, end));
+}
+
+/*
  * Waits of callers: they may be killed, and do not stand in the way of a suspend. UNSAFE says no
  * more than that lockdep need not warn: they are frozen inside drm_dev_enter(), for which only an
  * unplug waits.
@@ -1184,7 +1196,7 @@ static int unpu_proto_wait_answer(struct unpu_proto *p, struct unpu_proto_creati
 	struct unpu_proto_request *request = creation->request;
 	int err;
 
-	wait_event_state(p->wait, READ_ONCE(request->done) || READ_ONCE(p->udev->dead),
+	wait_event_state(p->wait, READ_ONCE(request->done) || unpu_proto_hopeless(p),
 			 UNPU_PROTO_WAIT);
 	spin_lock(&p->lock);
 	if (request->done) {
@@ -1192,7 +1204,7 @@ static int unpu_proto_wait_answer(struct unpu_proto *p, struct unpu_proto_creati
 		creation->value = request->value;
 		request->tag = 0;
 	} else {
-		err = READ_ONCE(p->udev->dead) ? -ENODEV : -EINTR;
+		err = unpu_proto_hopeless(p) ? -ENODEV : -EINTR;
 		request->image = creation->image;
 		creation->image = NULL;
 		unpu_proto_request_leave(p, request);
@@ -1209,10 +1221,12 @@ static int unpu_proto_create_object(struct unpu_device *udev, struct unpu_proto_
 	struct unpu_proto *p = to_unpu_proto(udev);
 	int ret = 0;
 
-	wait_event_state(p->wait, (ret = unpu_proto_try_create(p, creation)) != 0,
-			 UNPU_PROTO_WAIT);
-	if (ret <= 0)
-		return ret ?: -EINTR;
+	wait_event_state(p->wait, (ret = unpu_proto_try_create(p, creation)) != 0 ||
+			 unpu_proto_hopeless(p), UNPU_PROTO_WAIT);
+	if (!ret)
+		ret = unpu_proto_hopeless(p) ? -ENODEV : -EINTR;
+	if (ret < 0)
+		return ret;
 	ret = unpu_proto_wait_answer(p, creation);
 	if (!ret)
 		*hw_id = creation->id;
@@ -1309,8 +1323,11 @@ static int unpu_proto_write_image(struct unpu_device *udev, const struct drm_mm_
 	struct unpu_proto_mark mark = {};
 	int idx;
 
-	if (wait_event_state(p->wait, unpu_proto_range_clean(p, &mark), UNPU_PROTO_WAIT))
+	if (wait_event_state(p->wait, unpu_proto_range_clean(p, &mark) ||
+			     unpu_proto_hopeless(p), UNPU_PROTO_WAIT))
 		return -EINTR;
+	if (unpu_proto_hopeless(p))
+		return -ENODEV;
 	if (!drm_dev_enter(&udev->drm, &idx))
 		return -ENODEV;
 	memcpy(udev->window + node->start, image->data, image->size);
