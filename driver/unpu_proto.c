@@ -419,12 +419,12 @@ static bool unpu_proto_send_end(struct unpu_proto *p, u32 kind)
 
 /*
  * Sends what waited for room: jobs, then what ends, users before what they use, so that the device
- * can let go of a buffer when it hears of it.
+ * can let go of a buffer when it hears of it. Contexts first of all, as their end is waited for.
  */
 static void unpu_proto_pump(struct unpu_proto *p)
 {
-	static const u32 order[] = { UNPU_PROTO_KIND_PROGRAM, UNPU_PROTO_KIND_SHADER,
-				     UNPU_PROTO_KIND_BO, UNPU_PROTO_KIND_CTX };
+	static const u32 order[] = { UNPU_PROTO_KIND_CTX, UNPU_PROTO_KIND_PROGRAM,
+				     UNPU_PROTO_KIND_SHADER, UNPU_PROTO_KIND_BO };
 	u32 i;
 
 	while (p->backlog_made != p->backlog_sent && unpu_proto_room(p)) {
