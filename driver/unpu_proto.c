@@ -1204,7 +1204,7 @@ static int unpu_proto_wait_answer(struct unpu_proto *p, struct unpu_proto_creati
 		creation->value = request->value;
 		request->tag = 0;
 	} else {
-		err = unpu_proto_hopeless(p) ? -ENODEV : -EINTR;
+		err = fatal_signal_pending(current) ? -EINTR : -ENODEV;
 		request->image = creation->image;
 		creation->image = NULL;
 		unpu_proto_request_leave(p, request);
@@ -1224,7 +1224,7 @@ static int unpu_proto_create_object(struct unpu_device *udev, struct unpu_proto_
 	wait_event_state(p->wait, (ret = unpu_proto_try_create(p, creation)) != 0 ||
 			 unpu_proto_hopeless(p), UNPU_PROTO_WAIT);
 	if (!ret)
-		ret = unpu_proto_hopeless(p) ? -ENODEV : -EINTR;
+		ret = fatal_signal_pending(current) ? -EINTR : -ENODEV;
 	if (ret < 0)
 		return ret;
 	ret = unpu_proto_wait_answer(p, creation);
