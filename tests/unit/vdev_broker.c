@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -683,6 +684,21 @@ static void a_log_that_nobody_reads_holds_nobody_up(void **state)
 	end();
 }
 
+static void few_open_files_are_no_end(void **state)
+{
+	struct rlimit was, few;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	few = was;
+	few.rlim_cur = 64;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	begin();
+	serves_one();
+	end();
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+}
+
 /* Mode 2 is a filter. */
 static bool is_filtered(pid_t pid)
 {
@@ -768,6 +784,7 @@ int main(void)
 		TEST(it_tells_what_it_does),
 		TEST(a_guest_does_not_command_the_terminal),
 		TEST(replaced_workers_say_little),
+		TEST(few_open_files_are_no_end),
 		TEST(who_reads_the_log_may_go),
 		TEST(a_log_that_nobody_reads_holds_nobody_up),
 		TEST(broker_and_workers_are_held),

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -22,6 +23,7 @@
 
 #define TICK_MS		500
 #define SECOND_NS	1000000000ull
+#define MAX_REPORTS	64u		/* of one worker, which may not be itself, in a turn */
 /* Without a report a worker is taken for dead: reports come ten times a second. Opening a GPU may
  * take its time. */
 #define SILENCE_NS	(3 * SECOND_NS)
@@ -30,6 +32,9 @@
 /* Workers of one guest that are replaced at once, and how often after that. */
 #define RESTARTS	8u
 #define RESTART_NS	250000000ull
+/* poll() takes no more than there may be descriptors; a guest has six, and a few are open. */
+#define NUM_POLLED	(3 + 2 * VDEV_MAX_GUESTS)
+#define MIN_FILES	(32 + 6 * VDEV_MAX_GUESTS)
 
 struct guest {
 	bool used;
@@ -63,6 +68,7 @@ struct broker {
 	struct guest guests[VDEV_MAX_GUESTS];
 	struct ending endings[VDEV_MAX_GUESTS];
 	uint64_t looked;		/* when it last judged who is silent */
+	uint64_t deaf;			/* until then nobody can be taken in */
 	uint64_t stats_at, stats_busy;	/* of the last line */
 	uint64_t gone_jobs, gone_failed, gone_busy;	/* of guests that went */
 	int status;
@@ -210,9 +216,13 @@ static void hear_nursery(struct broker *b)
 static void hear_report(struct guest *guest)
 {
 	struct vdev_report report;
-	ssize_t got;
+	ssize_t got = -1;
+	uint32_t i;
 
-	while ((got = read(guest->report, &report, sizeof(report))) == sizeof(report)) {
+	for (i = 0; i < MAX_REPORTS; i++) {
+		got = read(guest->report, &report, sizeof(report));
+		if (got != sizeof(report))
+			break;
 		guest->now = report;
 		guest->heard = vdev_now();
 	}
@@ -296,6 +306,11 @@ static void hear_socket(struct broker *b)
 
 	while ((fd = vdev_socket_accept(&b->sock)) >= 0)
 		guest_begin(b, fd);
+	if (fd == -EAGAIN || fd == -EINTR || fd == -ECONNABORTED)
+		return;
+	/* Who waits there stays, and poll() would not wait a moment. */
+	vdev_log_rarely("no guest can be taken in: %s", strerror(-fd));
+	b->deaf = vdev_now() + SECOND_NS;
 }
 
 /* ---- stats ---------------------------------------------------------------------------------- */
@@ -344,13 +359,15 @@ static void judge(struct broker *b)
 	uint32_t i;
 
 	b->looked = now;
+	if (now > b->deaf)
+		b->deaf = 0;
 	for (i = 0; i < VDEV_MAX_GUESTS; i++) {
 		struct guest *guest = &b->guests[i];
 		uint64_t limit = guest->now.state == VDEV_BOOT ? BOOT_NS : SILENCE_NS;
 
 		if (b->endings[i].key && now > b->endings[i].deadline) {
-			vdev_nursery_kill(&b->nursery, b->endings[i].key);
-			b->endings[i].deadline = UINT64_MAX;
+			if (!vdev_nursery_kill(&b->nursery, b->endings[i].key))
+				b->endings[i].deadline = UINT64_MAX;
 		}
 		if (!guest->used)
 			continue;
@@ -386,7 +403,7 @@ static void hear_signals(struct broker *b)
 static int timeout_ms(const struct broker *b)
 {
 	uint32_t i;
-	int ms = b->num_guests || b->config->stats ? TICK_MS : -1;
+	int ms = b->num_guests || b->config->stats || b->deaf ? TICK_MS : -1;
 
 	for (i = 0; i < VDEV_MAX_GUESTS; i++) {
 		if (b->guests[i].used && b->guests[i].restart)
@@ -399,9 +416,9 @@ static int timeout_ms(const struct broker *b)
 
 static void turn(struct broker *b)
 {
-	struct pollfd fds[3 + 2 * VDEV_MAX_GUESTS] = {
+	struct pollfd fds[NUM_POLLED] = {
 		{ .fd = b->signals, .events = POLLIN }, { .fd = b->nursery.fd, .events = POLLIN },
-		{ .fd = b->sock.fd, .events = POLLIN },
+		{ .fd = b->deaf ? -1 : b->sock.fd, .events = POLLIN },
 	};
 	struct pollfd *of = fds + 3;
 	uint32_t i;
@@ -414,7 +431,7 @@ static void turn(struct broker *b)
 		of[2 * i + 1] = (struct pollfd){ .fd = guest->used ? guest->report : -1,
 						 .events = POLLIN };
 	}
-	poll(fds, 3 + 2 * VDEV_MAX_GUESTS, timeout_ms(b));
+	poll(fds, NUM_POLLED, timeout_ms(b));
 	for (i = 0; i < VDEV_MAX_GUESTS; i++) {
 		if (of[2 * i + 1].revents)
 			hear_report(&b->guests[i]);
@@ -439,6 +456,21 @@ static int open_folder(const char *path)
 	strncpy(copy, path, sizeof(copy) - 1);
 	copy[sizeof(copy) - 1] = '\0';
 	return open(dirname(copy), O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* Who starts it may have been given fewer; the rest is his to take. */
+static int allow_files(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= MIN_FILES)
+		return 0;
+	limit.rlim_cur = limit.rlim_max < MIN_FILES ? limit.rlim_max : MIN_FILES;
+	if (limit.rlim_cur == MIN_FILES && !setrlimit(RLIMIT_NOFILE, &limit))
+		return 0;
+	vdev_log("needs %u open files, ulimit -n allows %llu", MIN_FILES,
+		 (unsigned long long)limit.rlim_cur);
+	return -EMFILE;
 }
 
 static int signals_open(void)
@@ -480,8 +512,10 @@ int vdev_broker_run(const struct vdev_config *config)
 	struct broker *b = calloc(1, sizeof(*b));
 	int status;
 
-	if (!b)
+	if (!b || allow_files()) {
+		free(b);
 		return VDEV_EXIT_ERROR;
+	}
 	b->config = config;
 	b->stats_at = vdev_now();
 	b->looked = vdev_now();
