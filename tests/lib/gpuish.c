@@ -71,6 +71,25 @@ static void program_release(struct unpu_engine *base, struct unpu_program *progr
 
 /* ---- faults ---------------------------------------------------------------------------------- */
 
+/*
+ * A device that is wrong writes anywhere at any time, also where the host reads what a job before
+ * has left: not a race to be reported.
+ */
+__attribute__((no_sanitize_thread, noinline))
+static void scribble(void *to, uint32_t word, uint64_t bytes)
+{
+	volatile uint32_t *words = to;
+
+	for (uint64_t i = 0; i < bytes / sizeof(*words); i++)
+		words[i] = word;
+}
+
+__attribute__((no_sanitize_thread, noinline))
+static void disturb(uint32_t *to, uint32_t bits, uint32_t more)
+{
+	*(volatile uint32_t *)to = (*(volatile uint32_t *)to | bits) + more;
+}
+
 /* Every buffer that the program writes, and the history of the session that it belongs to. */
 static void spoil(struct unpu_program *program)
 {
@@ -81,7 +100,7 @@ static void spoil(struct unpu_program *program)
 			const struct unpu_job_binding *to = &d->bindings[b];
 
 			if (unpu_shader_info(d->kind)->write_mask >> b & 1)
-				memset((uint8_t *)to->bo->ptr + to->offset, 0xa5, to->size);
+				scribble((uint8_t *)to->bo->ptr + to->offset, 0xa5a5a5a5, to->size);
 		}
 	}
 }
@@ -99,13 +118,17 @@ static void *bound(const struct unpu_job_dispatch *d, uint32_t binding)
 	return (uint8_t *)d->bindings[binding].bo->ptr + d->bindings[binding].offset;
 }
 
+static struct unpu_state_header *state_of(const struct unpu_job_dispatch *d)
+{
+	return bound(d, 0);
+}
+
 static void set_fault(const struct unpu_program *program, uint32_t bits)
 {
 	const struct unpu_job_dispatch *d = &program->dispatches[0];
-	struct unpu_state_header *header = bound(d, 0);
 
 	if (d->kind != UNPU_SHADER_COPY)
-		header->fault |= bits;
+		disturb(&state_of(d)->fault, bits, 0);
 }
 
 /* What it does instead of a round, or afterwards. */
@@ -113,7 +136,6 @@ static int fail(struct gpuish *g, struct unpu_program *program, const atomic_uin
 {
 	const struct timespec nap = { 0, 100000 };
 	const struct unpu_job_dispatch *sample = sampler(program);
-	uint32_t *history;
 
 	switch (g->fault) {
 	case GPUISH_HANG:
@@ -137,13 +159,12 @@ static int fail(struct gpuish *g, struct unpu_program *program, const atomic_uin
 		return 0;
 	case GPUISH_TOO_MANY:
 		if (sample)
-			((struct unpu_state_header *)bound(sample, 0))->ring_head += 1000;
+			disturb(&state_of(sample)->ring_head, 0, 1000);
 		return 0;
 	case GPUISH_BAD_TOKEN:
-		history = sample ? bound(sample, UNPU_SAMPLE_HISTORY) : NULL;
-		for (uint32_t i = 0; sample && i < sample->bindings[UNPU_SAMPLE_HISTORY].size / 4;
-		     i++)
-			history[i] = 0xfffffff0;
+		if (sample)
+			scribble(bound(sample, UNPU_SAMPLE_HISTORY), 0xfffffff0,
+				 sample->bindings[UNPU_SAMPLE_HISTORY].size);
 		return 0;
 	default:
 		return 0;
