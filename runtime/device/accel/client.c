@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/device/accel/accel.h"
@@ -20,6 +21,8 @@ struct item {
 	uintptr_t key;
 	uint64_t size;
 };
+
+#define LOOK_NS		5000000000ull	/* between two looks whether anybody is there */
 
 struct accel {
 	struct unpu_device base;	/* first: an op gets its address */
@@ -296,6 +299,49 @@ static int wait_for(struct accel *a, uint32_t handle, uint64_t point, uint64_t d
 	return unpu_accel_ioctl(a->fd, DRM_IOCTL_SYNCOBJ_WAIT, &binary);
 }
 
+/*
+ * A job may take minutes on a slow device, so its time-out says late that nobody is there any more.
+ * Making a context is answered in moments, or with -ENODEV where the driver has heard nothing for
+ * seconds.
+ */
+static int look(struct accel *a)
+{
+	struct drm_unpu_ctx_create made = { .priority = DRM_UNPU_PRIORITY_LOW };
+	struct drm_unpu_ctx_destroy done;
+	int err = unpu_accel_ioctl(a->fd, DRM_IOCTL_UNPU_CTX_CREATE, &made);
+
+	if (err)
+		return err == -ENODEV ? err : 0;
+	done = (struct drm_unpu_ctx_destroy){ .ctx_id = made.ctx_id };
+	unpu_accel_ioctl(a->fd, DRM_IOCTL_UNPU_CTX_DESTROY, &done);
+	return 0;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static int wait_and_look(struct accel *a, uint32_t handle, uint64_t point, uint64_t deadline_ns)
+{
+	uint64_t until;
+	int err;
+
+	for (;;) {
+		until = now_ns() + LOOK_NS;
+		until = until < deadline_ns ? until : deadline_ns;
+		err = wait_for(a, handle, point, until);
+		if (err != -ETIME || until == deadline_ns)
+			return err;
+		err = look(a);
+		if (err)
+			return err;
+	}
+}
+
 static void waiters_add(struct accel *a, int count)
 {
 	pthread_mutex_lock(&a->lock);
@@ -312,7 +358,7 @@ static int accel_syncobj_wait(struct unpu_device *dev, uint32_t handle, uint64_t
 	int err;
 
 	waiters_add(a, 1);
-	err = wait_for(a, handle, point, deadline_ns);
+	err = wait_and_look(a, handle, point, deadline_ns);
 	if (err && err != -ETIME)
 		refuse(a, "SYNCOBJ_WAIT", err);
 	waiters_add(a, -1);
