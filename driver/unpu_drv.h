@@ -11,7 +11,8 @@
  *   unpu_sched.c    jobs from when they are armed to their end; time-out and reset
  *   unpu_fence.c    the out-fence
  *   unpu_pci.c      the PCI function: window, doorbell, interrupts
- *   unpu_proto.c    what the virtual NPU is asked and answers
+ *   unpu_proto.c    the virtual NPU: attaching, loss, suspend
+ *   unpu_proto_*.c  what it says of itself (info), its rings (ring), what is asked of it (ops)
  *   unpu_mock.c     a device without hardware, for tests
  *   unpu_dump.c     devcoredump
  *   unpu_compat.h   differences between kernels

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Between the file that has found a window of shared memory (unpu_pci.c; device tree, vfio-user or
- * virtio could be others) and the one that talks through it (unpu_proto.c). What the former brings:
+ * virtio could be others) and those that talk through it (unpu_proto*.c). What the former brings:
  * the window in unpu_device, a way to ring, and calls of unpu_proto_events() when it is rung at.
  */
 #ifndef UNPU_TRANSPORT_H
