@@ -39,7 +39,7 @@ int unpu_accel_test(uint32_t index, uint32_t threads, const struct unpu_device_s
 
 /*
  * The node as it is, not asked for a sign of life; unpu_accel_device_open() is for everybody else.
- * timeout_ns: of contexts whose creator asks for none; 0: the device's own.
+ * timeout_ns: of contexts whose creator asks for none; 0: the device's own, a minute at most.
  */
 int unpu_accel_client_create(uint32_t index, uint64_t timeout_ns, const struct unpu_log *log,
 			     struct unpu_device **dev);

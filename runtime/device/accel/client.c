@@ -22,6 +22,9 @@ struct item {
 	uint64_t size;
 };
 
+/* For one run of a program: 64 rows of the largest models on one small core take 20 s. A job that a
+ * device process has lost is waited for so long. */
+#define RUN_NS		60000000000ull
 #define LOOK_NS		5000000000ull	/* between two looks whether anybody is there */
 
 struct accel {
@@ -481,6 +484,8 @@ int unpu_accel_client_create(uint32_t index, uint64_t timeout_ns, const struct u
 		a->base.log = *log;
 	snprintf(a->base.id, sizeof(a->base.id), "accel:%hhu", (uint8_t)index);
 	a->fd = node.fd;
+	if (!timeout_ns)
+		timeout_ns = info.default_timeout_ns < RUN_NS ? info.default_timeout_ns : RUN_NS;
 	a->timeout_ns = timeout_ns < info.max_timeout_ns ? timeout_ns : info.max_timeout_ns;
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->left, NULL);
