@@ -254,7 +254,10 @@ boot_suite() {
 	exec {to_guest}<>"$work/serial.in" {from_guest}<>"$work/serial.out"
 	listen || status=1
 	# It writes its last lines, and goes.
-	[ $status != 0 ] || timeout 20 tail --pid=$qemu_pid -f /dev/null
+	if [ $status = 0 ] && ! timeout 60 tail --pid=$qemu_pid -f /dev/null; then
+		heard_why='the guest does not power off'
+		status=1
+	fi
 	exec {to_guest}>&- {from_guest}>&-
 	rm -f "$work/serial.in" "$work/serial.out"
 	return $status
