@@ -211,7 +211,7 @@ int unpu_ioctl_ctx_query(struct drm_device *drm, void *data, struct drm_file *fi
 	if (!ctx)
 		return -ENOENT;
 	spin_lock(&ctx->lock);
-	args->state = ctx->state;
+	args->state = unpu_ctx_state(ctx);
 	args->completed_seqno = ctx->completed;
 	args->failed_seqno = ctx->failed;
 	args->failed_errno = ctx->failed_errno;

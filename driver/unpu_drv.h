@@ -331,6 +331,17 @@ struct unpu_ctx {
 	struct work_struct release_work;	/* on the module's own */
 };
 
+/*
+ * Under ctx->lock, what a caller may see: a loss counts the epoch up before it tells the contexts,
+ * one after the other, and signals the fences of the first before it comes to the last.
+ */
+static inline u32 unpu_ctx_state(const struct unpu_ctx *ctx)
+{
+	bool lost = ctx->epoch != atomic_read(&ctx->udev->epoch);
+
+	return lost && ctx->state == DRM_UNPU_CTX_OK ? DRM_UNPU_CTX_LOST : ctx->state;
+}
+
 enum unpu_job_state { UNPU_JOB_QUEUED, UNPU_JOB_RUNNING, UNPU_JOB_ENDED };
 
 struct unpu_job {

@@ -212,7 +212,7 @@ static bool unpu_ctx_takes_jobs(struct unpu_ctx *ctx)
 	bool takes;
 
 	spin_lock(&ctx->lock);
-	takes = ctx->state == DRM_UNPU_CTX_OK;
+	takes = unpu_ctx_state(ctx) == DRM_UNPU_CTX_OK;
 	spin_unlock(&ctx->lock);
 	return takes;
 }
