@@ -91,6 +91,6 @@ int unpu_device_choose(const char *shape, uint32_t threads, unpu_log_fn *fn, voi
 		return unpu_choose_remembered(&params.log, NULL, id) ? 1 : 0;
 	if (read_shape(shape, &is))
 		return unpu_fail(&params.log, -EINVAL, "\"%s\" is not the shape of a model", shape);
-	unpu_choose_ahead(&params, id);
+	unpu_choose(&params, id);
 	return 0;
 }

@@ -153,7 +153,7 @@ int unpu_home_settle(struct unpu_model *m, struct unpu_device *dev, unpu_progres
 
 static bool asks_for_any(const char *id)
 {
-	return !id || !strcmp(id, "auto");
+	return !id || !strcmp(id, "auto") || !strncmp(id, "auto:", 5);
 }
 
 int unpu_home_find(struct unpu_model *m, const char *id, unpu_progress_fn *progress, void *arg)

@@ -136,7 +136,8 @@ UNPU_API void unpu_model_destroy(struct unpu_model *model);
  * Which device "auto" would be, for a program that gives up rights before it loads a file that it
  * does not trust: what the choice may need, starting unpu-probe above all, is done here. shape is
  * the text of unpu_model_shape(), which a process of its own can read from the file; NULL asks
- * whether the model matters: 0: no, *id is it; 1: yes. -EINVAL: no shape.
+ * whether the model matters: 0: no, *id is it; 1: yes. -EINVAL: no shape. As the device of a model,
+ * "auto:" and the id: the cpu takes its place when it does not open, as with "auto".
  */
 UNPU_API int unpu_device_choose(const char *shape, uint32_t threads, unpu_log_fn *fn, void *arg,
 				char id[16]);

@@ -2,7 +2,6 @@
 #include "runtime/device/choose.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -247,48 +246,9 @@ static void choose(const struct unpu_device_params *params, char id[16])
 		unpu_verdict_auto_put(&params->log, text, words, id);
 }
 
-/* ---- what was chosen ahead ----------------------------------------------------------------- */
-
-static struct {
-	pthread_mutex_t lock;
-	char shape[UNPU_VERDICT_SHAPE], id[16];
-} ahead = { PTHREAD_MUTEX_INITIALIZER, "", "" };
-
-static bool chosen_ahead(const struct unpu_device_shape *shape, char id[16])
-{
-	char words[UNPU_VERDICT_SHAPE];
-	bool is;
-
-	unpu_verdict_shape(shape, words);
-	pthread_mutex_lock(&ahead.lock);
-	is = !strcmp(words, ahead.shape);
-	if (is)
-		memcpy(id, ahead.id, sizeof(ahead.id));
-	pthread_mutex_unlock(&ahead.lock);
-	return is;
-}
-
-void unpu_choose_forget(void)
-{
-	pthread_mutex_lock(&ahead.lock);
-	ahead.shape[0] = '\0';
-	pthread_mutex_unlock(&ahead.lock);
-}
-
 void unpu_choose(const struct unpu_device_params *params, char id[16])
 {
 	strcpy(id, "cpu");
-	if (params->shape && !chosen_ahead(params->shape, id) &&
-	    unpu_choose_remembered(&params->log, params->shape, id))
+	if (params->shape && unpu_choose_remembered(&params->log, params->shape, id))
 		choose(params, id);
-}
-
-void unpu_choose_ahead(const struct unpu_device_params *params, char id[16])
-{
-	unpu_choose_forget();
-	unpu_choose(params, id);
-	pthread_mutex_lock(&ahead.lock);
-	unpu_verdict_shape(params->shape, ahead.shape);
-	memcpy(ahead.id, id, sizeof(ahead.id));
-	pthread_mutex_unlock(&ahead.lock);
 }

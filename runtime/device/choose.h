@@ -29,10 +29,6 @@ int unpu_choose_list(struct unpu_candidates *list, char *why);
  * when shape is NULL, and whenever there is a doubt; why is said at level info.
  */
 void unpu_choose(const struct unpu_device_params *params, char id[16]);
-/* For a caller who gives up rights then: the next unpu_choose() with this shape says the same and
- * needs nothing for it. */
-void unpu_choose_ahead(const struct unpu_device_params *params, char id[16]);
-void unpu_choose_forget(void);
 
 /* The same from memory alone: 0, or -ENOENT when it takes a trial, which is "cpu" so far. shape
  * NULL: 0 says that it is the cpu for all shapes. Without a candidate, or a place to remember, it

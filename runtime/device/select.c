@@ -136,12 +136,9 @@ static int open_one(const char *id, const struct unpu_device_params *params,
 }
 
 /* A device that was the best and does not open is no reason to stop. */
-static int open_auto(const struct unpu_device_params *params, struct unpu_device **dev)
+static int open_chosen(const char *id, const struct unpu_device_params *params,
+		       struct unpu_device **dev)
 {
-	char id[16] = "cpu";
-
-	if (UNPU_VULKAN || UNPU_ACCEL)
-		unpu_choose(params, id);
 	if (strcmp(id, "cpu")) {
 		if (!open_one(id, params, dev))
 			return 0;
@@ -149,6 +146,15 @@ static int open_auto(const struct unpu_device_params *params, struct unpu_device
 			 id);
 	}
 	return unpu_cpu_device_open(params, dev);
+}
+
+static int open_auto(const struct unpu_device_params *params, struct unpu_device **dev)
+{
+	char id[16] = "cpu";
+
+	if (UNPU_VULKAN || UNPU_ACCEL)
+		unpu_choose(params, id);
+	return open_chosen(id, params, dev);
 }
 
 /* "name:N" of a family that is known to the interface, but not to this build. */
@@ -165,6 +171,8 @@ int unpu_device_open(const char *id, const struct unpu_device_params *params,
 
 	if (!id || !strcmp(id, "auto"))
 		return open_auto(params, dev);
+	if (!strncmp(id, "auto:", 5))
+		return open_chosen(id + 5, params, dev);
 	ret = open_one(id, params, dev);
 	if (ret != 1)
 		return ret;
@@ -281,6 +289,5 @@ void unpu_devices_forget(unpu_log_fn *fn, void *arg)
 {
 	const struct unpu_log log = { fn, arg };
 
-	unpu_choose_forget();
 	unpu_verdict_forget(&log);
 }

@@ -129,13 +129,13 @@ static bool is_cpu(const char *id)
 
 /*
  * What the load is told, and the sandbox: "auto" is decided here, where programs can be started
- * yet, and the library remembers what came of it; when that is the cpu, the file's parser has
- * nothing that another needs. Once a process: the sandbox of the first model is that of all.
+ * yet; when that is the cpu, the file's parser has nothing that another needs. Once a process: the
+ * sandbox of the first model is that of all.
  */
 static const char *choose_device(const struct settings *settings, const struct model_file *file,
 				 uint32_t flags)
 {
-	static char id[16];
+	static char id[16], chosen[sizeof("auto:") + sizeof(id)];
 	char shape[UNPU_MAX_SHAPE];
 
 	if (flags & (UNPU_MODEL_VOCAB_ONLY | UNPU_MODEL_INFO_ONLY) || !settings->device)
@@ -153,7 +153,8 @@ static const char *choose_device(const struct settings *settings, const struct m
 	if (is_cpu(id))
 		return id;
 	allow_device(id);
-	return settings->device;
+	snprintf(chosen, sizeof(chosen), "auto:%s", id);
+	return chosen;
 }
 
 /*
