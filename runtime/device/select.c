@@ -135,16 +135,15 @@ static int open_one(const char *id, const struct unpu_device_params *params,
 	return 1;
 }
 
-/* A device that was the best and does not open is no reason to stop. */
+/* A device that was the best and does not open is no reason to stop. 1: as open_one(). */
 static int open_chosen(const char *id, const struct unpu_device_params *params,
 		       struct unpu_device **dev)
 {
-	if (strcmp(id, "cpu")) {
-		if (!open_one(id, params, dev))
-			return 0;
-		unpu_log(&params->log, UNPU_LOG_WARN, "%s does not open; the cpu takes its place",
-			 id);
-	}
+	int ret = open_one(id, params, dev);
+
+	if (ret >= 0 || !strcmp(id, "cpu"))
+		return ret;
+	unpu_log(&params->log, UNPU_LOG_WARN, "%s does not open; the cpu takes its place", id);
 	return unpu_cpu_device_open(params, dev);
 }
 
@@ -171,9 +170,10 @@ int unpu_device_open(const char *id, const struct unpu_device_params *params,
 
 	if (!id || !strcmp(id, "auto"))
 		return open_auto(params, dev);
-	if (!strncmp(id, "auto:", 5))
-		return open_chosen(id + 5, params, dev);
-	ret = open_one(id, params, dev);
+	if (strncmp(id, "auto:", 5))
+		ret = open_one(id, params, dev);
+	else
+		ret = open_chosen(id + 5, params, dev);
 	if (ret != 1)
 		return ret;
 	return unpu_fail(&params->log, -ENODEV, is_absent_family(id) ?

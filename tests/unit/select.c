@@ -61,11 +61,28 @@ static void test_open(void **state)
 	assert_int_equal(lines, 0);
 }
 
+/* Chosen already: what does not open is told, and the cpu takes its place. */
+static void test_chosen(void **state)
+{
+	static const char *const ids[] = { "auto:vulkan:99", "auto:accel:99" };
+
+	(void)state;
+	assert_int_equal(open_device("auto:cpu", NULL), 0);
+	assert_int_equal(lines, 0);
+	for (size_t i = UNPU_VULKAN ? 0 : 1; i < (UNPU_ACCEL ? 2 : 1); i++) {
+		assert_int_equal(open_device(ids[i] + 5, NULL), -ENODEV);
+		assert_int_equal(open_device(ids[i], NULL), 0);
+		assert_non_null(strstr(said, ids[i] + 5));
+		assert_non_null(strstr(said, "the cpu takes its place"));
+	}
+}
+
 static void test_unknown(void **state)
 {
 	static const char *const ids[] = {
 		"", "CPU", "cpu:0", "gpu", "vulkan", "vulkan:", "vulkan:x", "vulkan:-1",
 		"vulkan:00", "vulkan:100", "vulkan:0 ", "accel", "accel:x", "accel:00", "auto ",
+		"auto:", "auto:gpu", "auto:auto", "auto:vulkan:x",
 		"%s%n",
 	};
 	size_t i;
@@ -532,6 +549,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_open),
+		cmocka_unit_test(test_chosen),
 		cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_list),
 		cmocka_unit_test(test_list_hostile),
