@@ -87,7 +87,7 @@ NEON_DOTPROD_FLAGS := -march=armv8.2-a+dotprod
 no_build := setup help clean uninstall driver install-driver uninstall-driver
 goals := $(or $(MAKECMDGOALS),all)
 # `run` and `test` install what is missing first and then call make for the rest.
-outer := run test test-quick test-san test-cross test-vm test-long fuzz
+outer := run test test-quick test-san test-cross test-vm test-vm-debug test-long fuzz
 ifneq ($(filter-out $(no_build) $(outer),$(goals)),)
 
 # What line editing needs: libedit takes strlcpy() and vis() from libbsd.
@@ -399,6 +399,10 @@ test-vm:
 	@tools/setup build test
 	@tools/setup vm || true
 	@tests/run vm
+test-vm-debug:
+	@tools/setup build test
+	@tools/setup vm kernel || true
+	@UNPU_VM_KERNEL=debug tests/run vm
 test-long:
 	@tools/setup build test
 	@tools/setup cross || true

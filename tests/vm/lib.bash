@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # Shared by tests/vm/run and tests/bench/vm.sh: a kernel, an initramfs, a device process and QEMU.
 # Environment: UNPU_BUILD, the build folder; UNPU_SHARED, the folder with models that a clone does
-# not have. What goes wrong is said on stderr, with status 1; what is not there, with status 2.
+# not have; UNPU_VM_KERNEL, debug or kcsan: not Debian's kernel but one that tests/vm/kernels/build
+# makes. What goes wrong is said on stderr, with status 1; what is not there, with status 2.
 # shellcheck shell=bash disable=SC2034 # what is set here is used by who includes it
 set -u
 
@@ -11,15 +12,33 @@ build=${UNPU_BUILD:-$root/build}
 shared=${UNPU_SHARED:-$root/../shared}
 work=$(mktemp -d) || exit 1
 limit=600
+flavour=${UNPU_VM_KERNEL:-}
+# How many times longer everything takes than on Debian's kernel; what the module is built with.
+slowness=1 driver_options=()
 vdev_pid='' qemu_pid='' slow_pid=''
 trap 'end_all; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
 say() { echo "unpu-vm: $*" >&2; }
 
+# The same for one of ours.
+own_kernel() {
+	local dir
+	dir=$("$here/kernels/build" "$flavour") || return
+	kernel=$dir/arch/x86/boot/bzImage headers=$dir modules_root=$dir/root
+	release=$(cat "$dir/include/config/kernel.release")
+	slowness=6 memory=2048
+	cmdline=${cmdline/slub_debug=FZPU/} # their own checks see more
+	[ "$flavour" != debug ] || driver_options=(GCOV_PROFILE=y KCOV_INSTRUMENT=y)
+}
+
 # Sets kernel, release, modules_root and headers: the newest that is installed or unpacked.
 find_kernel() {
 	local image top name best=''
+	if [ -n "$flavour" ]; then
+		own_kernel
+		return
+	fi
 	for image in /boot/vmlinuz-6.12.*-amd64 "$root"/build/vm/kernel/boot/vmlinuz-6.12.*-amd64; do
 		name=${image##*/vmlinuz-} top=${image%/boot/*}
 		if [ -r "$image" ] && [ -e "$top/lib/modules/$name/modules.dep" ] &&
@@ -204,6 +223,7 @@ end_all() {
 
 # ---- the machine ----
 
+memory=1024
 # Slabs are poisoned and checked, an oops ends the machine, and an emulated processor that was not
 # given time for a while has not locked up.
 cmdline='slub_debug=FZPU panic=-1 oops=panic watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120
@@ -215,8 +235,9 @@ qemu_command() {
 	local words=$1
 	shift
 	qemu=(qemu-system-x86_64 -nodefaults -no-reboot -display none -machine q35
-		-accel "${UNPU_VM_ACCEL:-tcg}" -cpu "${UNPU_VM_CPU:-max}" -smp 2 -m 1024
-		-kernel "$kernel" -initrd "$work/initrd" -append "${cmdline//$'\n\t'/ } $words" "$@")
+		-accel "${UNPU_VM_ACCEL:-tcg}" -cpu "${UNPU_VM_CPU:-max}" -smp 2 -m "$memory"
+		-kernel "$kernel" -initrd "$work/initrd" -append "${cmdline//$'\n\t'/ } unpu.slow=$slowness $words"
+		"$@")
 }
 
 # The unpu device itself, at a place that the guest's scripts know. $1: its socket
@@ -225,10 +246,10 @@ qemu_unpu() {
 		-device 'ivshmem-doorbell,chardev=unpu,vectors=2,addr=5')
 }
 
-# Reads the guest's lines for $limit seconds and gives each to take_line, which is 1 after the last.
+# Reads the guest's lines for $limit seconds (of Debian's kernel) and gives each to take_line, which is 1 after the last.
 # Else sets heard_why.
 listen() {
-	local line left deadline=$((SECONDS + limit))
+	local line left deadline=$((SECONDS + limit * slowness))
 	heard_why='the guest did not come to its end'
 	while left=$((deadline - SECONDS)) && [ $left -gt 0 ]; do
 		if read -r -t $((left < 5 ? left : 5)) -u "$from_guest" line; then
@@ -237,7 +258,7 @@ listen() {
 			return 1
 		fi
 	done
-	heard_why="the guest took more than $limit s"
+	heard_why="the guest took more than $limit s x $slowness"
 	return 1
 }
 
