@@ -232,12 +232,11 @@ cmdline='slub_debug=FZPU panic=-1 oops=panic watchdog_thresh=60 rcupdate.rcu_cpu
 
 # $1: words for the kernel, the rest: more for QEMU. Sets $qemu: the command.
 qemu_command() {
-	local words=$1
+	local words="${cmdline//$'\n\t'/ } unpu.slow=$slowness unpu.long=${UNPU_TEST_LONG:-} $1"
 	shift
 	qemu=(qemu-system-x86_64 -nodefaults -no-reboot -display none -machine q35
 		-accel "${UNPU_VM_ACCEL:-tcg}" -cpu "${UNPU_VM_CPU:-max}" -smp 2 -m "$memory"
-		-kernel "$kernel" -initrd "$work/initrd" -append "${cmdline//$'\n\t'/ } unpu.slow=$slowness $words"
-		"$@")
+		-kernel "$kernel" -initrd "$work/initrd" -append "$words" "$@")
 }
 
 # The unpu device itself, at a place that the guest's scripts know. $1: its socket
