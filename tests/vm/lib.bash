@@ -29,7 +29,9 @@ own_kernel() {
 	release=$(cat "$dir/include/config/kernel.release")
 	slowness=6 memory=2048
 	cmdline=${cmdline/slub_debug=FZPU/} # their own checks see more
-	[ "$flavour" != debug ] || driver_options=(GCOV_PROFILE=y KCOV_INSTRUMENT=y)
+	[ "$flavour" = debug ] || return 0
+	driver_options=(GCOV_PROFILE=y KCOV_INSTRUMENT=y)
+	cmdline="$cmdline kasan_multi_shot"
 }
 
 # Sets kernel, release, modules_root and headers: the newest that is installed or unpacked.
@@ -245,8 +247,8 @@ qemu_unpu() {
 		-device 'ivshmem-doorbell,chardev=unpu,vectors=2,addr=5')
 }
 
-# Reads the guest's lines for $limit seconds (of Debian's kernel) and gives each to take_line, which is 1 after the last.
-# Else sets heard_why.
+# Reads the guest's lines for $limit seconds (of Debian's kernel) and gives each to take_line, which
+# is 1 after the last. Else sets heard_why.
 listen() {
 	local line left deadline=$((SECONDS + limit * slowness))
 	heard_why='the guest did not come to its end'
@@ -262,13 +264,15 @@ listen() {
 }
 
 # Boots, runs the cases in the guest and waits for its end. $1: the kernel's log, $2: QEMU's, the
-# rest: for QEMU. take_line answers to descriptor $to_guest.
+# rest: for QEMU. take_line answers to descriptor $to_guest. Counters of the module come to $1's
+# folder, too.
 boot_suite() {
 	local console=$1 said=$2 status=0
 	shift 2
 	mkfifo "$work/serial.in" "$work/serial.out" || return
 	qemu_command unpu.vm=suite "$@" -serial "file:$console" \
-		-chardev "pipe,id=words,path=$work/serial" -serial chardev:words
+		-chardev "pipe,id=words,path=$work/serial" -serial chardev:words \
+		-serial "file:${console%/*}/counters"
 	"${qemu[@]}" >"$said" 2>&1 &
 	qemu_pid=$!
 	exec {to_guest}<>"$work/serial.in" {from_guest}<>"$work/serial.out"
