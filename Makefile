@@ -193,6 +193,8 @@ accel_src := $(if $(filter 0,$(ACCEL)),,$(wildcard tests/unit/session*.c))
 hook_src := $(if $(HAVE_VULKAN),tests/hooks/vulkan.c)
 accel_hook_src := $(if $(filter 0,$(ACCEL)),,tests/hooks/accel.c)
 vdev_hook_src := $(wildcard tests/hooks/vdev.c)
+# A device process that lies to the driver.
+liar_src := $(wildcard tests/vm/liar/*.c)
 probe_src := $(if $(HAVE_VULKAN),$(wildcard tools/unpu-probe/*.c))
 fuzz_src := $(wildcard tests/fuzz/*.c)
 # tests/bench/insncount.c is a plugin for qemu, which insns.sh builds.
@@ -224,9 +226,10 @@ prober := $(if $(probe_src),$(O)/unpu-probe)
 vdev := $(if $(vdev_src),$(O)/unpu-vdev)
 hooked := $(if $(hooks)$(accel_hooks),$(O)/tests/hooked/unpu $(prober:$(O)/%=$(O)/tests/hooked/%))
 hooked_vdev := $(vdev:$(O)/%=$(O)/tests/hooked/%)
+liar := $(if $(liar_src),$(O)/tests/hooked/liar)
 all_src := $(lib_src) $(cmd_src) $(shared_src) $(vdev_src) $(mk_src) $(testlib_src) $(check_src) \
 	$(unit_src) $(fuzz_src) $(bench_src) $(hook_src) $(accel_hook_src) \
-	$(vdev_hook_src) $(probe_src)
+	$(vdev_hook_src) $(liar_src) $(probe_src)
 
 .PHONY: docs
 .PHONY: fuzz fuzz-targets
@@ -235,7 +238,7 @@ all_src := $(lib_src) $(cmd_src) $(shared_src) $(vdev_src) $(mk_src) $(testlib_s
 .PHONY: driver install-driver uninstall-driver
 all: $(lib) $(so) $(so_links) $(cmd) $(prober) $(vdev)
 units: $(units)
-tests: all $(units) $(accels) $(check) $(makers) $(fuzzers) $(hooked) $(hooked_vdev)
+tests: all $(units) $(accels) $(check) $(makers) $(fuzzers) $(hooked) $(hooked_vdev) $(liar)
 benches: all $(benches)
 
 # ---- how to build it ----
@@ -319,9 +322,14 @@ $(hooked_vdev): $(call obj,$(vdev_src)) $(shared) $(hooks) $(vdev_hooks) $(lib)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIBS)
 
+$(liar): $(call obj,$(liar_src) $(filter %/ivshmem.c %/link.c %/log.c %/socket.c,$(vdev_src))) $(lib)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(link) $(LIBS)
+
 $(check): $(call obj,$(check_src)) $(hooks)
 $(filter $(O)/tests/unit/vulkan_%,$(units)): $(hooks)
-$(filter $(O)/tests/unit/vdev_%,$(units)): $(shared) $(vdev_hooks) \
+$(filter $(O)/tests/unit/vdev_%,$(units)): $(vdev_hooks)
+$(filter $(O)/tests/unit/vdev_% $(O)/tests/fuzz/proto,$(units) $(fuzzers)): $(shared) \
 	$(call obj,$(filter-out %/main.c,$(vdev_src)))
 $(O)/tests/unit/vulkan_core: TEST_LDFLAGS += -Wl,--wrap=dlopen,--wrap=dlsym,--wrap=dlclose
 $(units) $(fuzzers) $(makers) $(benches): $(O)/%: $(O)/%.o

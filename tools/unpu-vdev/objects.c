@@ -338,40 +338,45 @@ static struct vdev_task *queue_take(struct vdev_worker *w)
 	return task;
 }
 
-static void *maker(void *arg)
+bool vdev_objects_make(struct vdev_worker *w)
 {
-	struct vdev_worker *w = arg;
 	struct vdev_object *object;
 	uint64_t used;
 	bool end;
 
+	if (!w->queue)
+		return false;
+	end = w->queue->end;
+	object = queue_take(w)->object;
+	vdev_unlock(w);
+	/* What could not be made is gone with its task. */
+	if (end)
+		close_handle(w, object);
+	else
+		object_make(w, object);
+	used = device_used(w);
 	vdev_lock(w);
-	while (!w->maker_stop) {
-		if (!w->queue) {
+	w->report.device_bytes = used;
+	if (end)
+		vdev_object_put(w, object);
+	return true;
+}
+
+static void *maker(void *arg)
+{
+	struct vdev_worker *w = arg;
+
+	vdev_lock(w);
+	while (!w->maker_stop)
+		if (!vdev_objects_make(w))
 			pthread_cond_wait(&w->work, &w->lock);
-			continue;
-		}
-		end = w->queue->end;
-		object = queue_take(w)->object;
-		vdev_unlock(w);
-		/* What could not be made is gone with its task. */
-		if (end)
-			close_handle(w, object);
-		else
-			object_make(w, object);
-		used = device_used(w);
-		vdev_lock(w);
-		w->report.device_bytes = used;
-		if (end)
-			vdev_object_put(w, object);
-	}
 	vdev_unlock(w);
 	return NULL;
 }
 
 /* ---- begin and end -------------------------------------------------------------------------- */
 
-int vdev_objects_init(struct vdev_worker *w)
+int vdev_objects_init(struct vdev_worker *w, bool alone)
 {
 	sigset_t all, old;
 	uint32_t kind;
@@ -382,6 +387,8 @@ int vdev_objects_init(struct vdev_worker *w)
 		w->objects[kind] = calloc(UNPU_PROTO_MAX_IDS, sizeof(*w->objects[kind]));
 	if (!w->pages || !w->objects[0] || !w->objects[1] || !w->objects[2])
 		return -ENOMEM;
+	if (alone)
+		return 0;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	w->maker_started = !pthread_create(&w->maker, NULL, maker, w);

@@ -173,7 +173,7 @@ static void limit_info(struct vdev_worker *w)
 		info->tokens_per_submit = LEAST_TOKENS;
 }
 
-static int device_begin(struct vdev_worker *w)
+static int device_begin(struct vdev_worker *w, bool alone)
 {
 	struct drm_unpu_shader_name names[UNPU_PROTO_MAX_SHADERS];
 	struct unpu_device_watch watch = vdev_watch;
@@ -190,7 +190,7 @@ static int device_begin(struct vdev_worker *w)
 		err = query(w, DRM_UNPU_QUERY_DEV_SHADERS, names, &size);
 	limit_info(w);
 	if (!err)
-		err = vdev_objects_init(w);
+		err = vdev_objects_init(w, alone);
 	if (!err)
 		vdev_link_ready(&w->link, &w->info, names, size / (uint32_t)sizeof(names[0]));
 	return err;
@@ -344,6 +344,12 @@ static bool sleep_until(struct vdev_worker *w, uint64_t until)
 	return !(fds[2].revents & (POLLERR | POLLNVAL));
 }
 
+bool vdev_worker_turn(struct vdev_worker *w)
+{
+	attach(w);
+	return take_commands(w);
+}
+
 static void serve(struct vdev_worker *w)
 {
 	uint64_t beats = vdev_now();
@@ -353,8 +359,7 @@ static void serve(struct vdev_worker *w)
 		uint64_t now = vdev_now();
 
 		check_deadline(w, now);
-		attach(w);
-		if (take_commands(w))
+		if (vdev_worker_turn(w))
 			beats = least(beats, now + BEAT_NS);
 		else
 			on = sleep_until(w, beats);
@@ -375,7 +380,7 @@ static int worker_init(struct vdev_worker *w)
 	return w->wake < 0 ? -errno : 0;
 }
 
-static void worker_finish(struct vdev_worker *w)
+void vdev_worker_end(struct vdev_worker *w)
 {
 	vdev_objects_finish(w);
 	if (w->dev)
@@ -384,9 +389,12 @@ static void worker_finish(struct vdev_worker *w)
 		close(w->wake);
 	pthread_cond_destroy(&w->work);
 	pthread_mutex_destroy(&w->lock);
+	munmap(w->link.window, w->config->window);
+	free(w);
 }
 
-int vdev_worker_run(const struct vdev_config *config, const struct vdev_fds *fds)
+struct vdev_worker *vdev_worker_begin(const struct vdev_config *config,
+				      const struct vdev_fds *fds, bool alone)
 {
 	struct vdev_worker *w = calloc(1, sizeof(*w));
 	void *window = mmap(NULL, config->window, PROT_READ | PROT_WRITE, MAP_SHARED, fds->window,
@@ -397,24 +405,32 @@ int vdev_worker_run(const struct vdev_config *config, const struct vdev_fds *fds
 		vdev_log("no memory for a window of %llu bytes",
 			 (unsigned long long)config->window);
 		free(w);
-		return VDEV_EXIT_ERROR;
+		return NULL;
 	}
-	signal(SIGPIPE, SIG_IGN);
 	w->config = config;
 	w->fds = *fds;
 	vdev_link_init(&w->link, window, config->window, fds->interrupt);
 	err = worker_init(w);
 	beat(w);
 	if (!err)
-		err = device_begin(w);
+		err = device_begin(w, alone);
 	w->report.state = err ? VDEV_FAILED : VDEV_SERVES;
 	if (err) {
 		vdev_log("%s does not open: %s", config->device, strerror(-err));
 		vdev_link_fail(&w->link);
 	}
+	return w;
+}
+
+int vdev_worker_run(const struct vdev_config *config, const struct vdev_fds *fds)
+{
+	struct vdev_worker *w;
+
+	signal(SIGPIPE, SIG_IGN);
+	w = vdev_worker_begin(config, fds, false);
+	if (!w)
+		return VDEV_EXIT_ERROR;
 	serve(w);
-	worker_finish(w);
-	munmap(window, config->window);
-	free(w);
+	vdev_worker_end(w);
 	return VDEV_EXIT_OK;
 }

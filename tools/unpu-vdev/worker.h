@@ -115,6 +115,16 @@ static inline void vdev_unlock(struct vdev_worker *w)
 
 /* ---- worker.c ------------------------------------------------------------------------------- */
 
+/*
+ * Its life in parts, for a test that sees to it itself: the device, and a window that is laid out,
+ * NULL without memory for them. alone: there is no maker, vdev_objects_make() takes its place.
+ */
+struct vdev_worker *vdev_worker_begin(const struct vdev_config *config,
+				      const struct vdev_fds *fds, bool alone);
+/* Who attaches, and some commands; true: there may be more of these. */
+bool vdev_worker_turn(struct vdev_worker *w);
+void vdev_worker_end(struct vdev_worker *w);
+
 /* Under the lock. */
 void vdev_answer(struct vdev_worker *w, uint32_t tag, int status, uint64_t value);
 void vdev_event(struct vdev_worker *w, const struct unpu_proto_event *event);
@@ -130,8 +140,11 @@ void vdev_command(struct vdev_worker *w, const struct unpu_proto_command *comman
 
 /* ---- objects.c ------------------------------------------------------------------------------ */
 
-int vdev_objects_init(struct vdev_worker *w);
+int vdev_objects_init(struct vdev_worker *w, bool alone);
 void vdev_objects_finish(struct vdev_worker *w);
+/* Under the lock, which it leaves meanwhile: makes or ends what is next in the queue. False: it is
+ * empty. */
+bool vdev_objects_make(struct vdev_worker *w);
 /* Checks a *_CREATE, takes what it needs and hands it to the maker, who answers; -errno: answer
  * now. Under the lock. */
 int vdev_object_create(struct vdev_worker *w, const struct unpu_proto_command *command);
