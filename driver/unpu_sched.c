@@ -610,10 +610,15 @@ static unsigned int unpu_ctx_cancel_ms(struct unpu_ctx *ctx)
  */
 static void unpu_ctx_detach(struct unpu_ctx *ctx)
 {
+	bool cookie;
 	int ret;
 
-	/* No run_job is under way, and none that follows starts a job. */
+	/*
+	 * No run_job is under way, and none that follows starts a job. Not in a section of its own:
+	 * run_job is one, and lockdep would see two that wait for each other.
+	 */
 	drm_sched_wqueue_stop(&ctx->sched);
+	cookie = dma_fence_begin_signalling();
 	ret = unpu_ctx_hw_destroy(ctx, unpu_ctx_cancel_ms(ctx));
 	if (!ret || (ret == -ETIMEDOUT && !unpu_ctx_runs(ctx)))
 		unpu_ctx_set_detached(ctx);
@@ -622,6 +627,7 @@ static void unpu_ctx_detach(struct unpu_ctx *ctx)
 				   msecs_to_jiffies(UNPU_MIN_TICK_MS));
 	else
 		unpu_device_lose(ctx->udev, ctx->epoch);
+	dma_fence_end_signalling(cookie);
 	/* Those that never started go through the scheduler to be freed. */
 	drm_sched_wqueue_start(&ctx->sched);
 }
@@ -680,27 +686,27 @@ static void unpu_ctx_hang(struct unpu_ctx *ctx, u64 seqno, u64 ns)
 			     ctx->hw_id, seqno, div_u64(ns, NSEC_PER_MSEC));
 	unpu_dump(udev, ctx, "hung");
 	unpu_ctx_end_all(ctx, UNPU_JOB_QUEUED, -ECANCELED);
-	unpu_ctx_detach(ctx);
 }
 
 static void unpu_ctx_watchdog(struct work_struct *work)
 {
 	struct unpu_ctx *ctx = container_of(work, struct unpu_ctx, watchdog.work);
 	bool cookie = dma_fence_begin_signalling();
-	bool cancelled, detached;
+	bool cancelled, detached, hung = false;
 	u64 seqno, ns;
 
 	spin_lock(&ctx->lock);
 	cancelled = ctx->cancelled;
 	detached = ctx->detached;
 	spin_unlock(&ctx->lock);
-	if (!detached) {
-		if (cancelled)
-			unpu_ctx_detach(ctx);
-		else if (unpu_ctx_check_time(ctx, &seqno, &ns))
+	if (!detached && !cancelled) {
+		hung = unpu_ctx_check_time(ctx, &seqno, &ns);
+		if (hung)
 			unpu_ctx_hang(ctx, seqno, ns);
 	}
 	dma_fence_end_signalling(cookie);
+	if (!detached && (cancelled || hung))
+		unpu_ctx_detach(ctx);
 }
 
 /* ---- loss and return of the device --------------------------------------------------------- */
