@@ -410,11 +410,11 @@ test-vm:
 test-vm-debug:
 	@tools/setup build test
 	@tools/setup vm kernel || true
-	@UNPU_VM_KERNEL=debug tests/run vm
+	@tests/run vm-debug
 test-long:
 	@tools/setup build test
 	@tools/setup cross || true
-	@tools/setup vm || true
+	@tools/setup vm kernel || true
 	@tests/run long
 
 # With PEER=folder of llama-bench, both in turn on the same file.
