@@ -645,16 +645,39 @@ void bus_remember(void)
 	sysfs_of_node("device/driver", bus_driver);
 }
 
-static void bus_write(const char *file)
+int bus_file(const char *name)
 {
 	char path[PATH_MAX + 200];
 	int fd;
 
 	bus_remember();
-	snprintf(path, sizeof(path), "%s/%s", bus_driver, file);
+	snprintf(path, sizeof(path), "%s/%s", bus_driver, name);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, bus_device, strlen(bus_device)) < 0)
-		die("%s to %s: %s", bus_device, path, strerror(errno));
+	if (fd < 0)
+		die("%s: %s", path, strerror(errno));
+	return fd;
+}
+
+const char *bus_name(void)
+{
+	bus_remember();
+	return bus_device;
+}
+
+bool bus_is_bound(void)
+{
+	char path[PATH_MAX + 200];
+
+	snprintf(path, sizeof(path), "%s/%s", bus_driver, bus_device);
+	return !access(path, F_OK);
+}
+
+static void bus_write(const char *file)
+{
+	int fd = bus_file(file);
+
+	if (write(fd, bus_device, strlen(bus_device)) < 0)
+		die("%s to %s of its driver: %s", bus_device, file, strerror(errno));
 	close(fd);
 }
 
@@ -686,7 +709,7 @@ static bool find_in(const char *class, const char *folder)
 	return found;
 }
 
-static bool find_node(void)
+bool bus_has_node(void)
 {
 	return find_in("accel", "accel") || find_in("drm", "dri");
 }
@@ -695,7 +718,7 @@ static void wait_for_node(void)
 {
 	uint64_t deadline = now_ns() + PATIENCE_MS * MS;
 
-	while (!find_node()) {
+	while (!bus_has_node()) {
 		if (now_ns() > deadline)
 			die("%s is bound and has no node", bus_device);
 		sleep_ms(10);
@@ -710,12 +733,9 @@ void bus_bind(void)
 
 void bus_ensure_bound(void)
 {
-	char path[PATH_MAX + 200];
-
-	snprintf(path, sizeof(path), "%s/%s", bus_driver, bus_device);
 	if (access(bus_driver, F_OK) && module_insert())
 		die("the module is gone, and does not load");
-	if (access(path, F_OK))
+	if (!bus_is_bound())
 		bus_write("bind");
 	wait_for_node();
 }

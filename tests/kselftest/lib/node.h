@@ -145,6 +145,12 @@ void bus_remember(void);
 void bus_unbind(void);
 /* Waits for the node, which may have another number, and names it from then on. */
 void bus_bind(void);
+/* For those who write themselves: the driver's file "bind" or "unbind", and what to write. */
+int bus_file(const char *name);
+const char *bus_name(void);
+bool bus_is_bound(void);
+/* And names it from then on. */
+bool bus_has_node(void);
 /* Whatever a test before this one has left. */
 void bus_ensure_bound(void);
 /* rmmod, and insmod of $UNPU_MODULE, else /lib/modules/unpu.ko, as it was loaded before: 0 or
