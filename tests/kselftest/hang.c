@@ -310,7 +310,7 @@ TEST(stuck)
 	for (i = 0; i < 3; i++)
 		ASSERT_LT(sync_file_status(lost.fds[i], PATIENCE_MS), 0);
 	/* The deadline counts from when the job reaches the device, behind one slow repeat. */
-	ASSERT_LE(now_ns() - began, (TIMEOUT_MS + PROMISE_MS + 1000) * MS);
+	ASSERT_LE(now_ns() - began, node_slowed(TIMEOUT_MS + PROMISE_MS + 1000) * MS);
 	check_lost(_metadata, &lost);
 	device_works_again();
 	client_close(&c);

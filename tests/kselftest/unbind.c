@@ -316,7 +316,7 @@ static bool can_insert(void)
 /* What was closed last is let go by a worker of the kernel. */
 static int remove_soon(void)
 {
-	uint64_t deadline = now_ns() + 5 * SECOND;
+	uint64_t deadline = now_ns() + node_slowed(5000) * MS;
 	int err;
 
 	while ((err = module_remove()) == -EAGAIN && now_ns() < deadline)

@@ -69,6 +69,14 @@ void sleep_ms(uint32_t ms)
 		;
 }
 
+uint32_t node_slowed(uint32_t ms)
+{
+	const char *text = getenv("UNPU_SLOW");
+	int times = text ? atoi(text) : 1;
+
+	return times > 1 ? times * ms : ms;
+}
+
 int call(int fd, unsigned long request, void *args)
 {
 	int result;

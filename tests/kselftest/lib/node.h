@@ -15,7 +15,7 @@
 #define SECOND		1000000000ull
 #define WINDOW		DRM_UNPU_BO_MMAP
 /* What the device may take longer than promised because its machine is slow. */
-#define PATIENCE_MS	10000
+#define PATIENCE_MS	node_slowed(10000)
 
 /* $UNPU_NODE, else the first of /dev/accel. */
 const char *node_path(void);
@@ -24,6 +24,8 @@ void node_argument(int *argc, char **argv);
 __attribute__((noreturn, format(printf, 1, 2))) void die(const char *format, ...);
 uint64_t now_ns(void);
 void sleep_ms(uint32_t ms);
+/* A limit for a machine in good health, on this one: $UNPU_SLOW times as much. */
+uint32_t node_slowed(uint32_t ms);
 
 /* 0 or -errno; a call that a signal has interrupted is made again, as libdrm does. */
 int call(int fd, unsigned long request, void *args);
