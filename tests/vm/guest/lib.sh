@@ -70,9 +70,9 @@ contains() {
 	esac
 }
 
-# $1: seconds, the rest: a command that succeeds within them.
+# $1: seconds of a machine in good health, the rest: a command that succeeds within them.
 within() {
-	tries=$(($1 * 10))
+	tries=$(($1 * 10 * ${UNPU_SLOW:-1}))
 	shift
 	while [ $tries -gt 0 ]; do
 		"$@" >/dev/null 2>&1 && return 0
