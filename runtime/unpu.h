@@ -282,12 +282,20 @@ struct unpu_session_params {
 	const char *const *stop;	/* text that ends a generation, 1 to 256 bytes; copied */
 	unpu_progress_fn *progress;	/* of a prompt, in tokens, kept; may be NULL */
 	void *progress_arg;
+	/*
+	 * Up to so many tokens of a step are drafts, guessed from the session's own tokens (prompt
+	 * lookup) and checked by the model all at once. The text is the same; it comes sooner where
+	 * it repeats what was said before and reading the weights is what takes the time. On
+	 * devices where a row's logits depend on the rows beside it there are none. 0: off
+	 */
+	uint32_t speculate;	/* up to UNPU_MAX_SPECULATE */
 };
+#define UNPU_MAX_SPECULATE	15u
 #define UNPU_SESSION_NO_END	(1u << 0)	/* end-of-text tokens are tokens like any other */
 /* Temperature 0.8, top-k 40, top-p 0.95, min-p 0.05, no penalties, which look back on 64. */
 #define UNPU_SESSION_PARAMS_INIT \
 	{ sizeof(struct unpu_session_params), 0, UNPU_KV_DEFAULT, 0, 0.8f, 40, 0.95f, 0.05f, 1.0f, \
-	  64, 0, 0, 0.0f, 0.0f, NULL, 0, 0, NULL, NULL, NULL }
+	  64, 0, 0, 0.0f, 0.0f, NULL, 0, 0, NULL, NULL, NULL, 0 }
 
 /*
  * A conversation on a model: its KV cache, history and sampler. On success *session is the caller's
@@ -370,7 +378,7 @@ UNPU_API void unpu_session_uncancel(struct unpu_session *session);
 
 /*
  * Change the seed, sampler settings, bias, stop strings and flags for what follows; context, kv,
- * batch and progress are not read. On error nothing changes.
+ * batch, progress and speculate are not read. On error nothing changes.
  */
 UNPU_API int unpu_session_set_sampler(struct unpu_session *session,
 				      const struct unpu_session_params *params);
@@ -394,9 +402,11 @@ struct unpu_session_info {
 	uint64_t dispatches;	/* of one generated token */
 	enum unpu_kv kv;
 	const char *device;	/* where it runs now; lives as long as the model */
+	uint64_t drafted_tokens, accepted_tokens;	/* guessed, and of these right */
 };
 #define UNPU_SESSION_INFO_INIT \
-	{ sizeof(struct unpu_session_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, UNPU_KV_DEFAULT, NULL }
+	{ sizeof(struct unpu_session_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, UNPU_KV_DEFAULT, NULL, \
+	  0, 0 }
 UNPU_API int unpu_session_info(const struct unpu_session *session, struct unpu_session_info *info);
 
 /* ---- sessions on disk ------------------------------------------------------------------- */

@@ -8,6 +8,8 @@ static const uint32_t program_parts[UNPU_NUM_PROGRAMS] = {
 	[UNPU_PROGRAM_SAMPLE] = UNPU_PART_SAMPLE,
 	[UNPU_PROGRAM_DECODE] = UNPU_PART_LAYERS | UNPU_PART_HEAD | UNPU_PART_SAMPLE,
 	[UNPU_PROGRAM_LOGITS] = UNPU_PART_EMBED | UNPU_PART_LAYERS | UNPU_PART_HEAD,
+	[UNPU_PROGRAM_SPECULATE] = UNPU_PART_EMBED | UNPU_PART_LAYERS | UNPU_PART_HEAD |
+				   UNPU_PART_SAMPLE,
 };
 
 void unpu_area_add(struct unpu_area *area, struct unpu_range *range, uint32_t align)
@@ -75,32 +77,32 @@ int unpu_session_buffers(struct unpu_session *s)
 	return 0;
 }
 
-/* As many logit rows as a program has rows; only callers who want all logits pay for them. */
-static int create_logits_path(struct unpu_session *s)
+/* As many logit rows as a program has rows; only who wants all logits pays for them. */
+static int create_logits_path(struct unpu_session *s, struct unpu_logits_path *path, uint32_t rows)
 {
 	struct unpu_shape shape = s->work.shape;
-	struct unpu_work *w = &s->logits_work;
+	struct unpu_work *w = &path->work;
 	uint32_t align = unpu_part_align(&s->weights->info);
 	struct unpu_work sizes;
 	int ret;
 
-	if (s->logits_area.handle)
+	if (path->area.handle)
 		return 0;
-	shape.logit_rows = s->batch;
+	shape.rows = shape.logit_rows = rows;
 	unpu_work_sizes(s->model->arch, &shape, &sizes);
 	*w = s->work;
 	w->shape = shape;
 	w->logits = sizes.logits;
 	w->maxima = sizes.maxima;
-	unpu_area_add(&s->logits_area, &w->logits, align);
-	unpu_area_add(&s->logits_area, &w->maxima, align);
-	ret = unpu_area_create(s, &s->logits_area, true);
+	unpu_area_add(&path->area, &w->logits, align);
+	unpu_area_add(&path->area, &w->maxima, align);
+	ret = unpu_area_create(s, &path->area, true);
 	if (ret) {
-		unpu_area_destroy(s, &s->logits_area);
+		unpu_area_destroy(s, &path->area);
 		return ret;
 	}
-	w->logits.handle = w->maxima.handle = s->logits_area.handle;
-	unpu_compiler_init(&s->logits_compiler, s->weights, w);
+	w->logits.handle = w->maxima.handle = path->area.handle;
+	unpu_compiler_init(&path->compiler, s->weights, w);
 	return 0;
 }
 
@@ -122,16 +124,32 @@ static uint32_t bucket_chunks(uint32_t bucket, uint32_t all)
 	return bucket < UNPU_NUM_BUCKETS - 1 && chunks < all ? chunks : all;
 }
 
+/* Who makes the program. */
+static int compiler_of(struct unpu_session *s, int which, struct unpu_compiler **c)
+{
+	uint32_t rows = s->set.speculate + 1;
+
+	*c = &s->compiler;
+	switch (which) {
+	case UNPU_PROGRAM_DECODE:
+		*c = &s->decode_compiler;
+		return 0;
+	case UNPU_PROGRAM_LOGITS:
+		*c = &s->logits.compiler;
+		return create_logits_path(s, &s->logits, s->batch);
+	case UNPU_PROGRAM_SPECULATE:
+		*c = &s->speculation.compiler;
+		return create_logits_path(s, &s->speculation, rows < s->batch ? rows : s->batch);
+	}
+	return 0;
+}
+
 int unpu_session_program(struct unpu_session *s, int which, uint32_t bucket)
 {
-	struct unpu_compiler *c = which == UNPU_PROGRAM_DECODE ? &s->decode_compiler : &s->compiler;
+	struct unpu_compiler *c;
 	uint32_t dispatches;
-	int ret = 0;
+	int ret = compiler_of(s, which, &c);
 
-	if (which == UNPU_PROGRAM_LOGITS) {
-		ret = create_logits_path(s);
-		c = &s->logits_compiler;
-	}
 	if (ret || s->programs[which][bucket])
 		return ret;
 	c->chunks = bucket_chunks(bucket, c->work->shape.chunks);

@@ -5,16 +5,22 @@
 
 #include "runtime/session/session.h"
 
-static void set_row(struct unpu_session *s, uint32_t i, uint32_t at, uint32_t flags, uint32_t out)
+void unpu_session_set_row(struct unpu_session *s, uint32_t i, uint32_t token, uint32_t at,
+			  uint32_t flags, uint32_t out)
 {
 	volatile struct unpu_state_row *row = &unpu_session_rows(s)[i];
 
-	row->token = s->tokens[at];
+	row->token = token;
 	row->position = at;
 	row->cell = at;
 	row->slot = UNPU_SESSION_SLOT;
 	row->flags = flags;
 	row->out = out;
+}
+
+static void set_row(struct unpu_session *s, uint32_t i, uint32_t at, uint32_t flags, uint32_t out)
+{
+	unpu_session_set_row(s, i, s->tokens[at], at, flags, out);
 }
 
 static int begin_rows(struct unpu_session *s, uint32_t count)
@@ -143,7 +149,7 @@ static int evaluate_logits(struct unpu_session *s, uint32_t first, float *logits
 
 		ret = logits_rows(s, first, rows, &out);
 		if (!ret && !unpu_session_cut(s)) {
-			memcpy(logits, s->logits_area.ptr + s->logits_work.logits.offset,
+			memcpy(logits, s->logits.area.ptr + s->logits.work.logits.offset,
 			       out * vocab * sizeof(*logits));
 			logits += out * vocab;
 			first += out;

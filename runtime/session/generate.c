@@ -204,7 +204,8 @@ static int run_ahead(struct unpu_session *s, uint32_t made, size_t left)
 {
 	int ret = 0;
 
-	if (!runs_by_itself(s) || !goes_on(s, made))
+	/* What follows drafts is known only when they are. */
+	if (s->set.speculate || !runs_by_itself(s) || !goes_on(s, made))
 		return 0;
 	while (!ret && s->in_flight < UNPU_MAX_FLIGHTS) {
 		uint32_t due = all_due(s), used = s->used + made + due;
@@ -253,8 +254,11 @@ static int take_tokens(struct unpu_session *s, uint32_t made, unpu_token_fn *fn,
 /* Tokens of the oldest of the jobs that there are then. UNPU_MOVED: begin again. */
 static int next_tokens(struct unpu_session *s, size_t left, uint32_t *made)
 {
-	int ret = s->in_flight ? 0 : begin(s, left);
+	int ret;
 
+	if (unpu_session_speculates(s))
+		return unpu_session_speculate(s, left, made);
+	ret = s->in_flight ? 0 : begin(s, left);
 	if (ret)
 		return ret;
 	ret = run_ahead(s, 0, left);

@@ -41,6 +41,7 @@ static int check_params(struct loading *l)
 	l->params.context = set->context;
 	l->params.kv = set->kv;
 	l->params.batch = set->batch;
+	l->params.speculate = set->speculate;
 	l->params.progress = set->progress;
 	l->params.progress_arg = set->progress_arg;
 	return ret;

@@ -61,6 +61,9 @@ int unpu_session_attach(struct unpu_session *s)
 	}
 	for (int i = 0; i < UNPU_PROGRAM_LOGITS && !ret; i++)
 		ret = unpu_session_program(s, i, unpu_session_bucket(s, s->used));
+	if (!ret && s->set.speculate && !s->pure)
+		unpu_log(&s->model->log, UNPU_LOG_WARN, "%s: without drafts, for there a token's "
+			 "logits depend on the tokens that run beside it", s->home->id);
 	if (ret)
 		unpu_session_detach(s);
 	else
@@ -79,7 +82,7 @@ static void take_stop_word(struct unpu_session *s)
 static void destroy_programs(struct unpu_session *s)
 {
 	struct unpu_compiler *compilers[] = { &s->compiler, &s->decode_compiler,
-					      &s->logits_compiler };
+					      &s->logits.compiler, &s->speculation.compiler };
 
 	for (uint32_t i = 0; i < UNPU_NUM_PROGRAMS * UNPU_NUM_BUCKETS; i++) {
 		uint32_t *id = &s->programs[i / UNPU_NUM_BUCKETS][i % UNPU_NUM_BUCKETS];
@@ -111,7 +114,8 @@ void unpu_session_detach(struct unpu_session *s)
 		s->syncobjs[i] = 0;
 	}
 	s->ctx_id = s->in_flight = 0;
-	unpu_area_destroy(s, &s->logits_area);
+	unpu_area_destroy(s, &s->logits.area);
+	unpu_area_destroy(s, &s->speculation.area);
 	unpu_area_destroy(s, &s->kv);
 	unpu_area_destroy(s, &s->scratch);
 	unpu_area_destroy(s, &s->window);

@@ -28,6 +28,9 @@ static int check_numbers(const struct unpu_log *log, const struct unpu_session_p
 		return unpu_fail(log, -EINVAL, "frequency penalty must be -100 to 100");
 	if (!between(p->presence_penalty, -100, 100))
 		return unpu_fail(log, -EINVAL, "presence penalty must be -100 to 100");
+	if (p->speculate > UNPU_MAX_SPECULATE)
+		return unpu_fail(log, -EINVAL, "%u speculated tokens are more than %u",
+				 p->speculate, UNPU_MAX_SPECULATE);
 	if (p->flags & ~UNPU_SESSION_NO_END)
 		return unpu_fail(log, -EINVAL, "unknown session flags 0x%x", p->flags);
 	return 0;
@@ -173,6 +176,7 @@ int unpu_session_set_sampler(struct unpu_session *s, const struct unpu_session_p
 	p.context = s->set.context;
 	p.kv = s->set.kv;
 	p.batch = s->set.batch;
+	p.speculate = s->set.speculate;
 	p.progress = s->set.progress;
 	p.progress_arg = s->set.progress_arg;
 	unpu_sampler_write(s, &p);

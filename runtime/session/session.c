@@ -91,6 +91,7 @@ int unpu_session_shape(struct unpu_session *s)
 	if (s->batch > s->context)
 		s->batch = s->context;
 	want.rows = s->batch;
+	s->pure = info->features & DRM_UNPU_FEATURE_PURE_ROWS;
 	unpu_work_sizes(s->model->arch, &want, &s->work);
 	return 0;
 }
@@ -105,6 +106,7 @@ static int create(struct unpu_session *s, const struct unpu_session_params *para
 	if (ret)
 		return ret;
 	unpu_sampler_write(s, &p);
+	s->draft_count = p.speculate;
 	return unpu_session_attach_first(s);
 }
 
@@ -149,7 +151,8 @@ int unpu_session_info(const struct unpu_session *s, struct unpu_session_info *in
 		.used = s->used,
 		.seed = s->set.seed,
 		.kv_bytes = s->kv.bytes,
-		.work_bytes = s->window.bytes + s->scratch.bytes + s->logits_area.bytes,
+		.work_bytes = s->window.bytes + s->scratch.bytes + s->logits.area.bytes +
+			      s->speculation.area.bytes,
 		.prompt_tokens = s->prompt_tokens,
 		.prompt_ns = s->prompt_ns,
 		.generated_tokens = s->generated_tokens,
@@ -157,6 +160,8 @@ int unpu_session_info(const struct unpu_session *s, struct unpu_session_info *in
 		.dispatches = s->decode_dispatches,
 		.kv = s->kv_type,
 		.device = s->home->id,
+		.drafted_tokens = s->drafted,
+		.accepted_tokens = s->drafts_right,
 	};
 
 	return unpu_struct_write(&s->model->log, &unpu_session_info_struct, info, &full);

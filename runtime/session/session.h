@@ -24,7 +24,7 @@
 
 enum {
 	UNPU_PROGRAM_PROMPT, UNPU_PROGRAM_PROMPT_HEAD, UNPU_PROGRAM_SAMPLE, UNPU_PROGRAM_DECODE,
-	UNPU_PROGRAM_LOGITS, UNPU_NUM_PROGRAMS
+	UNPU_PROGRAM_LOGITS, UNPU_PROGRAM_SPECULATE, UNPU_NUM_PROGRAMS
 };
 
 /*
@@ -39,6 +39,13 @@ struct unpu_area {
 	uint32_t handle;
 	uint64_t bytes;
 	uint8_t *ptr;
+};
+
+/* A path of its own for programs that need more rows of logits than the last one's. */
+struct unpu_logits_path {
+	struct unpu_work work;
+	struct unpu_compiler compiler;
+	struct unpu_area area;
 };
 
 /* Text on its way to the callback: whole characters that may be the beginning of a stop string. */
@@ -71,6 +78,7 @@ struct unpu_session {
 	struct unpu_weights *weights;
 	bool attached;		/* what follows is there: buffers, programs, context */
 	uint32_t context, batch;
+	bool pure;		/* rows of a job do not depend on each other here */
 	enum unpu_kv kv_type;
 	/* What the caller set; bias and stop point to the copies below. */
 	struct unpu_session_params set;
@@ -84,10 +92,8 @@ struct unpu_session {
 	struct unpu_work decode_work;
 	struct unpu_compiler decode_compiler;
 	struct unpu_area window, scratch, kv;
-	/* the path that hands out logits of every row; made on first use */
-	struct unpu_work logits_work;
-	struct unpu_compiler logits_compiler;
-	struct unpu_area logits_area;
+	/* made on first use: for callers who want the logits of every row, and for drafts */
+	struct unpu_logits_path logits, speculation;
 	uint32_t programs[UNPU_NUM_PROGRAMS][UNPU_NUM_BUCKETS];	/* 0: not made yet */
 	uint32_t ctx_id, decode_dispatches;
 	uint32_t syncobjs[UNPU_MAX_FLIGHTS];	/* jobs take turns with them */
@@ -104,6 +110,9 @@ struct unpu_session {
 	bool row_ready;		/* the device holds the last token's row and embedding */
 	uint32_t burst;		/* tokens of a job, as far as it takes a good time */
 	uint32_t ring_head;	/* before the oldest job that samples */
+	/* How many drafts a step takes, how many steps take none, and how many after a bad one. */
+	uint32_t draft_count, draft_wait, draft_pause;
+	uint64_t drafted, drafts_right;
 	/* Not 0: the call that runs, or the next one, ends. The stop word only brings it to the
 	 * device: one that is found without this is passed over. Who cancels may be anywhere: the
 	 * word goes when nobody is at it. */
@@ -210,8 +219,19 @@ int unpu_session_settle(struct unpu_session *s, int ret);
  * the caller's progress function. -ECANCELED, -EIO, -ENOMEM.
  */
 int unpu_session_evaluate(struct unpu_session *s, bool report);
+/* Row i of the next job: a token at its place. */
+void unpu_session_set_row(struct unpu_session *s, uint32_t i, uint32_t token, uint32_t at,
+			  uint32_t flags, uint32_t out);
 /* After a call that runs tokens and began at start_ns, when s->rows was `rows`. */
 void unpu_session_count(struct unpu_session *s, uint64_t start_ns, uint64_t rows);
+
+/* ---- speculate.c ---- */
+
+/* Whether the next tokens may come from drafts. */
+bool unpu_session_speculates(const struct unpu_session *s);
+/* The last token and drafts behind it in one job: *made tokens, up to `left`, stand behind the
+ * session's, 0 when it was cut. Errors as unpu_session_begin() and unpu_session_run(). */
+int unpu_session_speculate(struct unpu_session *s, size_t left, uint32_t *made);
 
 /* ---- history.c ---- */
 

@@ -13,7 +13,7 @@ aidreams() { # $1: mask
 	local prompt='I dream of' threads
 	# The golden text has the blank that SentencePiece puts first, and one newline more.
 	sed '1s/^ //' "$golden.txt" | head -c -1 >"$work/golden.txt"
-	for threads in '1' '2' '3' '2 --kv int8'; do
+	for threads in '1' '2' '3' '2 --kv int8' '2 --speculate 4'; do
 		# shellcheck disable=SC2086
 		run run "$model" -p "$prompt" -n 64 --temp 0 -t $threads
 		check "aidreams260k $1 -t $threads" is_quiet

@@ -34,6 +34,8 @@ static void info(struct unpu_engine *base, struct drm_unpu_dev_info *info)
 	g->cpu->ops->info(g->cpu, info);
 	if (!p->mappable)
 		info->features &= ~DRM_UNPU_FEATURE_UNIFIED;
+	if (p->impure)
+		info->features &= ~DRM_UNPU_FEATURE_PURE_ROWS;
 	if (p->tokens_per_submit)
 		info->tokens_per_submit = p->tokens_per_submit;
 	if (p->device_bytes)

@@ -28,6 +28,7 @@ enum gpuish_fault {
 struct gpuish_params {
 	bool mappable;		/* all of its memory */
 	bool r32;		/* takes no other layouts */
+	bool impure;		/* it says that rows depend on those beside them */
 	bool waits;		/* jobs run on the thread that waits, all the same */
 	uint32_t tokens_per_submit;	/* 0: 1 */
 	uint32_t rounds;	/* in one run(); 0: 1 */

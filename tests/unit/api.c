@@ -76,7 +76,7 @@ static const struct place places[] = {
 	SIZE(unpu_logit_bias, 8, 8),
 	FIELD(unpu_logit_bias, id, 0, 0),
 	FIELD(unpu_logit_bias, bias, 4, 4),
-	SIZE(unpu_session_params, 112, 88),
+	SIZE(unpu_session_params, 120, 88),
 	FIELD(unpu_session_params, size, 0, 0),
 	FIELD(unpu_session_params, context, 8, 4),
 	FIELD(unpu_session_params, kv, 12, 8),
@@ -97,7 +97,8 @@ static const struct place places[] = {
 	FIELD(unpu_session_params, stop, 88, 72),
 	FIELD(unpu_session_params, progress, 96, 76),
 	FIELD(unpu_session_params, progress_arg, 104, 80),
-	SIZE(unpu_session_info, 96, 88),
+	FIELD(unpu_session_params, speculate, 112, 84),
+	SIZE(unpu_session_info, 112, 104),
 	FIELD(unpu_session_info, size, 0, 0),
 	FIELD(unpu_session_info, context, 8, 4),
 	FIELD(unpu_session_info, used, 12, 8),
@@ -111,6 +112,8 @@ static const struct place places[] = {
 	FIELD(unpu_session_info, dispatches, 72, 72),
 	FIELD(unpu_session_info, kv, 80, 80),
 	FIELD(unpu_session_info, device, 88, 84),
+	FIELD(unpu_session_info, drafted_tokens, 96, 88),
+	FIELD(unpu_session_info, accepted_tokens, 104, 96),
 };
 
 static void check_places(const struct place *place, size_t count)

@@ -41,6 +41,7 @@ static const struct option options[] = {
 	OPTION_CONTEXT("tokens there is room for; default: the model's, but not above 2048"),
 	OPTION_KV_TYPE,
 	OPTION_BATCH,
+	OPTION_SPECULATE,
 	OPTION_NO_SANDBOX,
 	OPTION_HEADING("Output"),
 	{ 0, "no-echo", OPTION_FLAG, OPTION_FIELD(no_echo), NULL, NULL, 0, 0,

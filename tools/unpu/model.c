@@ -202,6 +202,7 @@ void session_settings(const struct settings *settings, float temperature, uint64
 	params->context = settings->context;
 	params->kv = settings->kv;
 	params->batch = settings->batch;
+	params->speculate = settings->speculate;
 	params->temperature = temperature;
 	params->seed = seed;
 	params->flags = flags;

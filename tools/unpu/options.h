@@ -27,7 +27,7 @@ struct settings {
 	const char *text, *file, *tokens, *logits, *device;
 	const char *system, *form, *load, *save, *prompt_cache, *corpus;
 	uint32_t count, prompt_count, greedy, repeats, window;
-	uint32_t threads, context, batch;
+	uint32_t threads, context, batch, speculate;
 	enum unpu_kv kv;
 	float temperature, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty;
 	uint32_t top_k, repeat_last_n;
@@ -117,6 +117,10 @@ int options_ids(const char *subject, const char *text, size_t length, uint32_t *
 #define OPTION_BATCH \
 	{ 0, "batch", OPTION_COUNT, OPTION_FIELD(batch), "N", NULL, 1, 512, \
 	  "prompt tokens computed at once; default: the device's choice" }
+#define OPTION_SPECULATE \
+	{ 0, "speculate", OPTION_COUNT, OPTION_FIELD(speculate), "N", "0", 0, 15, \
+	  "guess up to N tokens from the text so far and check them at once: the same text, " \
+	  "sooner where it repeats itself" }
 #define OPTION_NO_SANDBOX \
 	{ 0, "no-sandbox", OPTION_FLAG, OPTION_FIELD(no_sandbox), NULL, NULL, 0, 0, \
 	  "let the model's file be read without Landlock and seccomp, which else take away all " \

@@ -51,6 +51,9 @@ void run_stats(const struct run *run)
 		per_second(s.prompt_tokens, s.prompt_ns), kept);
 	fprintf(stderr, "decode   %" PRIu64 " tokens, %.1f tokens/s\n", s.generated_tokens,
 		per_second(s.generated_tokens, s.generate_ns));
+	if (s.drafted_tokens)
+		fprintf(stderr, "drafts   %" PRIu64 " of %" PRIu64 " tokens were right\n",
+			s.accepted_tokens, s.drafted_tokens);
 	fprintf(stderr, "memory   %.1f MiB at most, of it weights %.1f, kv %.1f, work %.1f\n",
 		mebibytes(peak_memory()), mebibytes(m.weight_bytes), mebibytes(s.kv_bytes),
 		mebibytes(s.work_bytes));
@@ -78,6 +81,8 @@ static void json_stats(const struct run *run)
 	json_count("kept_tokens", run->kept);
 	json_count("generated_tokens", s.generated_tokens);
 	json_number("decode_tps", per_second(s.generated_tokens, s.generate_ns));
+	json_count("drafted_tokens", s.drafted_tokens);
+	json_count("accepted_tokens", s.accepted_tokens);
 	json_number("rss_mb", mebibytes(peak_memory()));
 	json_number("weights_mb", mebibytes(m.weight_bytes));
 	json_number("kv_mb", mebibytes(s.kv_bytes));

@@ -32,6 +32,7 @@ _unpu_value()
 	'run -c' | 'run --context') kind=any ;;
 	'run --kv') kind=words words='f16 f32 int8' ;;
 	'run --batch') kind=any ;;
+	'run --speculate') kind=any ;;
 	'chat --system') kind=any ;;
 	'chat --template') kind=words words='chatml llama2 llama3 zephyr gemma phi3 alpaca' ;;
 	'chat --load') kind=file ;;
@@ -52,6 +53,7 @@ _unpu_value()
 	'chat -c' | 'chat --context') kind=any ;;
 	'chat --kv') kind=words words='f16 f32 int8' ;;
 	'chat --batch') kind=any ;;
+	'chat --speculate') kind=any ;;
 	'eval --text') kind=file ;;
 	'eval --window') kind=any ;;
 	'eval --tokens') kind=any ;;
@@ -111,8 +113,8 @@ _unpu()
 	words) _unpu_reply -W "$words" -- "$current"; return ;;
 	esac
 	case $command in
-	run) options='-p --prompt -f --file --chat --system --template -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed --load --save --prompt-cache -t --threads -d --device -c --context --kv --batch --no-sandbox --no-echo --json --stats -h --help' ;;
-	chat) options='--system --template --load -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed -t --threads -d --device -c --context --kv --batch --no-sandbox --stats -h --help' ;;
+	run) options='-p --prompt -f --file --chat --system --template -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed --load --save --prompt-cache -t --threads -d --device -c --context --kv --batch --speculate --no-sandbox --no-echo --json --stats -h --help' ;;
+	chat) options='--system --template --load -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed -t --threads -d --device -c --context --kv --batch --speculate --no-sandbox --stats -h --help' ;;
 	eval) options='--text --window --json --tokens --logits --greedy -t --threads -d --device -c --context --kv --batch --no-sandbox -h --help' ;;
 	tokenize) options='-p --prompt -f --file --special --no-sandbox -h --help' ;;
 	detokenize) options='--no-sandbox -h --help' ;;
