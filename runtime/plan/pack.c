@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "runtime/half.h"
+#include "runtime/plan/crew.h"
 #include "runtime/plan/pack.h"
 #include "runtime/plan/panels.h"
 #include "runtime/plan/stage.h"
 
-/* Source bytes between two rounds of dropping pages: what packing adds to the peak. */
-#define DROP_BYTES	(2u << 20)
+/* Of weights that a thread packs before it gives the pages back that it has read: what each of
+ * them adds to the peak. */
+#define PIECE_BYTES	(1u << 20)
 #define MAX_SEGMENTS	3
 /* Through which weights go to memory that cannot be mapped: what it adds to the peak. */
 #define STAGE_BYTES	(8u << 20)
@@ -35,6 +38,7 @@ struct entry {
 	struct source source;
 	struct unpu_weight *weight;
 	uint32_t bank;
+	uint32_t first, panels;	/* its first piece, panels of a piece */
 };
 
 struct packer {
@@ -50,7 +54,8 @@ struct packer {
 	uint64_t vector_bytes;	/* used of it; the first round only counts */
 	uint32_t vector_bank;
 	uint64_t vectors_at;	/* where they begin in it */
-	uint64_t done, total;	/* bytes of matrices */
+	_Atomic uint64_t done;	/* bytes of matrices */
+	uint64_t reported, total;
 };
 
 /* The memory is the process's own, and so is the thread that reads it. */
@@ -424,35 +429,22 @@ static void drop_pages(const struct packer *p, const uint8_t *from, const uint8_
 	madvise((void *)first, last - first, MADV_DONTNEED);
 }
 
-struct drop_state {
-	const uint8_t *done[MAX_SEGMENTS];	/* dropped up to here */
-};
-
-/* Everything of the source before packed row r was read. */
-static void drop_rows(const struct packer *p, const struct source *s, uint32_t r,
-		      struct drop_state *state)
+/* Where tensor i of the source was read up to when the packed rows before r were. */
+static const uint8_t *read_up_to(const struct source *s, uint32_t i, uint32_t r)
 {
-	uint32_t row = s->interleave ? r / 2 : r;
+	const struct unpu_tensor *t = s->tensor[i];
+	uint64_t rows = tensor_rows(t), row = s->interleave ? r / 2 : r;
 
-	for (uint32_t i = 0; i < s->count; i++) {
-		const struct unpu_tensor *t = s->tensor[i];
-		uint64_t rows = tensor_rows(t), read = row < rows ? row : rows;
-		const uint8_t *to = t->data + t->bytes / rows * read;
-
-		drop_pages(p, state->done[i], to);
-		state->done[i] = to;
-		if (!s->interleave)
-			row -= (uint32_t)read;
-	}
+	for (uint32_t before = 0; before < i && !s->interleave; before++)
+		row -= tensor_rows(s->tensor[before]) < row ? tensor_rows(s->tensor[before]) : row;
+	return t->data + t->bytes / rows * (row < rows ? row : rows);
 }
 
-static int report(struct packer *p, uint64_t bytes)
+/* A page that holds more than these rows stays, for another thread may be about to read it. */
+static void drop_rows(const struct packer *p, const struct source *s, uint32_t from, uint32_t to)
 {
-	const struct unpu_pack_params *params = p->params;
-
-	p->done += bytes;
-	return params->progress && params->progress(params->progress_arg, p->done, p->total) ?
-	       -ECANCELED : 0;
+	for (uint32_t i = 0; i < s->count; i++)
+		drop_pages(p, read_up_to(s, i, from), read_up_to(s, i, to));
 }
 
 /* How the rows of one matrix are cut and where they are written. */
@@ -476,7 +468,8 @@ static void piece_init(const struct packer *p, const struct unpu_weight *w, stru
 	piece->panel = info->panel;
 	piece->quant_step = unpu_panel_bytes(w->layout, w->k);
 	piece->scale_step = info->scales ? 2ull * info->panel * (unpu_pad32(w->k) / UNPU_PAD) : 0;
-	piece->panels = UINT32_MAX;
+	fit = PIECE_BYTES / (piece->quant_step + piece->scale_step);
+	piece->panels = fit ? (uint32_t)fit : 1;
 	if (!p->stage)
 		return;
 	while (unit * piece->quant_step % align || unit * piece->scale_step % align)
@@ -518,14 +511,9 @@ static int piece_begin(struct packer *p, const struct entry *e, uint32_t first, 
 	return 0;
 }
 
-/* Packed rows of one matrix and the pages of the file that are behind it. */
-static int pack_rows(struct packer *p, const struct entry *e, uint32_t row, uint32_t panels,
-		     struct piece *piece, struct drop_state *state)
+static void pack_rows(const struct entry *e, uint32_t row, uint32_t panels, struct piece *piece)
 {
-	uint64_t fresh = 0;
-	int ret = 0;
-
-	for (uint32_t n = 0; n < panels && !ret; n++, row += piece->panel) {
+	for (uint32_t n = 0; n < panels; n++, row += piece->panel) {
 		struct unpu_pack_row src[UNPU_PANEL_MAX];
 
 		for (uint32_t i = 0; i < piece->panel; i++)
@@ -534,36 +522,95 @@ static int pack_rows(struct packer *p, const struct entry *e, uint32_t row, uint
 		piece->quants += piece->quant_step;
 		if (piece->scales)
 			piece->scales += piece->scale_step;
-		fresh += piece_bytes(piece, 1);
-		if (fresh >= DROP_BYTES) {
-			drop_rows(p, &e->source, row + piece->panel, state);
-			ret = report(p, fresh);
-			fresh = 0;
-		}
 	}
-	return ret || !fresh ? ret : report(p, fresh);
 }
 
-static int pack_entry(struct packer *p, const struct entry *e)
+static uint32_t packed_rows(const struct entry *e)
 {
-	const struct source *s = &e->source;
-	uint32_t rows = unpu_layout_info(e->weight->layout)->packed ? unpu_pad32(s->rows) : s->rows;
-	struct drop_state state;
-	struct piece piece;
-	uint32_t panels, n;
-	int ret = 0;
+	uint32_t rows = e->source.rows;
 
-	for (uint32_t i = 0; i < s->count; i++)
-		state.done[i] = s->tensor[i]->data;
-	piece_init(p, e->weight, &piece);
-	panels = rows / piece.panel;
-	for (uint32_t at = 0; at < panels && !ret; at += n) {
-		n = panels - at < piece.panels ? panels - at : piece.panels;
-		ret = piece_begin(p, e, at, n, &piece);
-		ret = ret ? ret : pack_rows(p, e, at * piece.panel, n, &piece, &state);
+	return unpu_layout_info(e->weight->layout)->packed ? unpu_pad32(rows) : rows;
+}
+
+/* Matrices are cut into pieces that are numbered throughout; returns how many there are. */
+static uint32_t count_pieces(struct packer *p)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < p->num_entries; i++) {
+		struct entry *e = &p->entries[i];
+		uint32_t panels;
+		struct piece piece;
+
+		piece_init(p, e->weight, &piece);
+		panels = packed_rows(e) / piece.panel;
+		e->panels = piece.panels;
+		e->first = count;
+		count += (panels + piece.panels - 1) / piece.panels;
 	}
-	drop_rows(p, s, rows, &state);
-	return ret;
+	return count;
+}
+
+static const struct entry *entry_of(const struct packer *p, uint32_t index)
+{
+	uint32_t low = 0, high = p->num_entries;
+
+	while (high - low > 1) {
+		uint32_t mid = (low + high) / 2;
+
+		if (p->entries[mid].first <= index)
+			low = mid;
+		else
+			high = mid;
+	}
+	return &p->entries[low];
+}
+
+static int pack_piece(void *arg, uint32_t index)
+{
+	struct packer *p = arg;
+	const struct entry *e = entry_of(p, index);
+	uint32_t at = (index - e->first) * e->panels, panels;
+	struct piece piece;
+	int ret;
+
+	piece_init(p, e->weight, &piece);
+	panels = packed_rows(e) / piece.panel - at;
+	if (panels > e->panels)
+		panels = e->panels;
+	ret = piece_begin(p, e, at, panels, &piece);
+	if (ret)
+		return ret;
+	pack_rows(e, at * piece.panel, panels, &piece);
+	drop_rows(p, &e->source, at * piece.panel, (at + panels) * piece.panel);
+	atomic_fetch_add(&p->done, piece_bytes(&piece, panels));
+	return 0;
+}
+
+static int report(void *arg)
+{
+	struct packer *p = arg;
+	const struct unpu_pack_params *params = p->params;
+	uint64_t done = atomic_load(&p->done);
+
+	if (!params->progress || done == p->reported)
+		return 0;
+	p->reported = done;
+	return params->progress(params->progress_arg, done, p->total) ? -ECANCELED : 0;
+}
+
+/* Memory of the process is filled by as many threads as will read it. */
+static int pack_entries(struct packer *p)
+{
+	const struct unpu_crew_work work = { count_pieces(p), pack_piece, report, p };
+	int ret;
+
+	for (uint32_t i = 0; i < p->num_entries; i++)
+		p->total += p->entries[i].weight->quants.bytes + p->entries[i].weight->scales.bytes;
+	ret = unpu_crew_run(&work, in_process(&p->w->info) ? p->w->info.units : 1);
+	for (uint32_t i = 0; i < p->num_entries; i++)
+		drop_rows(p, &p->entries[i].source, 0, packed_rows(&p->entries[i]));
+	return ret ? ret : report(p);
 }
 
 static int create_bank(struct packer *p, uint32_t i)
@@ -789,10 +836,7 @@ static int pack_all(struct packer *p)
 	for (uint32_t i = 0; i < p->num_banks && !ret; i++)
 		ret = create_bank(p, i);
 	ret = ret ? ret : pack_vectors(p);
-	for (uint32_t i = 0; i < p->num_entries; i++)
-		p->total += p->entries[i].weight->quants.bytes + p->entries[i].weight->scales.bytes;
-	for (uint32_t i = 0; i < p->num_entries && !ret; i++)
-		ret = pack_entry(p, &p->entries[i]);
+	ret = ret ? ret : pack_entries(p);
 	if (!ret && p->stage)
 		ret = unpu_stage_flush(p->stage);
 	if (!ret)
