@@ -37,6 +37,8 @@ void vdev_link_init(struct vdev_link *link, void *window, uint64_t bytes, int in
 	*link = (struct vdev_link){
 		.window = window, .bytes = bytes, .interrupt = interrupt,
 		.epoch = epoch ? epoch : 1,
+		/* The rings of who was attached are full of what the one before has done. */
+		.refused = get(&dev->attached),
 	};
 	/* A driver of the epoch before looks at state and epoch first: nothing of that survives. */
 	put(&dev->state, UNPU_PROTO_STATE_BOOT);
