@@ -414,6 +414,8 @@ void unpu_ctx_end_jobs(struct unpu_ctx *ctx, u32 state, int error);
  * -ENODEV, the epoch counts up. Any process context.
  */
 void unpu_device_lost(struct unpu_device *udev);
+/* Of that epoch: what was seen going wrong in it says nothing of a later one. */
+void unpu_device_lose(struct unpu_device *udev, int epoch);
 /*
  * After a resume: it works again, with nothing in it, unless it was lost once more since `losses`
  * of them: false. A reset after a loss needs no call.

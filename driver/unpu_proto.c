@@ -81,6 +81,7 @@ static void unpu_proto_detach(struct unpu_proto *p)
 
 	p->attached = false;
 	p->broken = false;
+	p->stuck = false;
 	for (i = 0; i < UNPU_PROTO_NUM_REQUESTS; i++) {
 		struct unpu_proto_request *request = &p->requests[i];
 
@@ -178,6 +179,7 @@ static void unpu_proto_set_attached(struct unpu_proto *p)
 	p->events_taken = 0;
 	p->beat_time = jiffies;
 	p->silent = false;
+	p->device_epoch = atomic_read(&p->udev->epoch);
 	p->attached = true;
 	WRITE_ONCE(p->drv->wants_doorbell, 1);
 	unpu_proto_fence();
@@ -238,6 +240,8 @@ static const char *unpu_proto_lost_why(const struct unpu_proto *p)
 		return "it has begun anew";
 	if (p->broken)
 		return "a ring index ran ahead";
+	if (p->stuck)
+		return "it takes no commands";
 	if (READ_ONCE(p->dev->attached) != p->nonce)
 		return "it has forgotten us";
 	if (READ_ONCE(p->dev->state) != UNPU_PROTO_STATE_READY)
@@ -266,8 +270,8 @@ static void unpu_proto_watch_heart(struct unpu_proto *p)
 			     UNPU_PROTO_SILENT_MS / 1000);
 }
 
-/* True: everything in the device is lost. */
-static bool unpu_proto_watch(struct unpu_proto *p)
+/* True: everything in the device is lost, of that epoch of the driver's. */
+static bool unpu_proto_watch(struct unpu_proto *p, int *epoch)
 {
 	const char *why = NULL;
 
@@ -275,6 +279,7 @@ static bool unpu_proto_watch(struct unpu_proto *p)
 	spin_lock(&p->lock);
 	if (p->attached) {
 		why = unpu_proto_lost_why(p);
+		*epoch = p->device_epoch;
 		if (why)
 			unpu_proto_detach(p);
 		else
@@ -290,10 +295,12 @@ static bool unpu_proto_watch(struct unpu_proto *p)
 static void unpu_proto_poll(struct work_struct *work)
 {
 	struct unpu_proto *p = container_of(work, struct unpu_proto, poll.work);
+	int epoch;
 
 	unpu_proto_events(p->udev);
-	if (unpu_proto_watch(p))
-		unpu_device_lost(p->udev);
+	/* Whoever else has seen it may have attached anew by now. */
+	if (unpu_proto_watch(p, &epoch))
+		unpu_device_lose(p->udev, epoch);
 	spin_lock(&p->lock);
 	if (!p->attached)
 		p->poll_ms = 0;

@@ -10,6 +10,8 @@
 #include "unpu_proto_priv.h"
 
 #define UNPU_PROTO_DEAF_MS	10000	/* without a heartbeat: no caller waits any longer */
+/* A call waits no longer for all it asks: a device that lives may still lose a question. */
+#define UNPU_PROTO_VERDICT_MS	20000
 #define UNPU_PROTO_SPARE	8	/* requests that only the end of contexts takes */
 
 static_assert(UNPU_MAX_RUNS <= UNPU_PROTO_MAX_RUNS);
@@ -30,6 +32,7 @@ struct unpu_proto_creation {
 	const struct unpu_ctx *owner;	/* a context: itself */
 	struct drm_mm_node *image;	/* a program; NULL afterwards: the answer's */
 	struct unpu_proto_request *request;
+	unsigned long deadline;		/* jiffies; the caller's */
 	u32 id;
 	u64 value;
 };
@@ -75,15 +78,21 @@ out:
 	return ret;
 }
 
+static unsigned long unpu_proto_deadline(void)
+{
+	return jiffies + msecs_to_jiffies(UNPU_PROTO_VERDICT_MS);
+}
+
 /*
- * A caller's wait is over: the device goes, or was not heard for so long that it may be no more.
- * That ends no job: time-outs do.
+ * A caller's wait is over: the device goes, was not heard for so long that it may be no more, or
+ * has had its time. That ends no job: time-outs do. Looked at whenever the poll wakes who waits.
  */
-static bool unpu_proto_hopeless(const struct unpu_proto *p)
+static bool unpu_proto_hopeless(const struct unpu_proto *p, unsigned long deadline)
 {
 	unsigned long end = READ_ONCE(p->beat_time) + msecs_to_jiffies(UNPU_PROTO_DEAF_MS);
 
-	return READ_ONCE(p->udev->dead) || (READ_ONCE(p->silent) && time_after(jiffies, end));
+	return READ_ONCE(p->udev->dead) || time_after(jiffies, deadline) ||
+	       (READ_ONCE(p->silent) && time_after(jiffies, end));
 }
 
 /*
@@ -117,8 +126,8 @@ static int unpu_proto_wait_answer(struct unpu_proto *p, struct unpu_proto_creati
 	struct unpu_proto_request *request = creation->request;
 	int err;
 
-	wait_event_state(p->wait, READ_ONCE(request->done) || unpu_proto_hopeless(p),
-			 UNPU_PROTO_WAIT);
+	wait_event_state(p->wait, READ_ONCE(request->done) ||
+			 unpu_proto_hopeless(p, creation->deadline), UNPU_PROTO_WAIT);
 	spin_lock(&p->lock);
 	if (request->done) {
 		err = request->status;
@@ -136,16 +145,35 @@ static int unpu_proto_wait_answer(struct unpu_proto *p, struct unpu_proto_creati
 	return err;
 }
 
+/*
+ * It could not even be asked. When its time is over nobody else can ask anything either: what the
+ * device has not taken, or not answered, it will not, and only attaching anew makes room.
+ */
+static int unpu_proto_give_up(struct unpu_proto *p, const struct unpu_proto_creation *creation)
+{
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	spin_lock(&p->lock);
+	if (p->attached && time_after(jiffies, creation->deadline)) {
+		p->stuck = true;
+		unpu_proto_poll_within(p, UNPU_PROTO_POLL_FULL_MS);
+	}
+	spin_unlock(&p->lock);
+	return -ENODEV;
+}
+
 static int unpu_proto_create_object(struct unpu_device *udev, struct unpu_proto_creation *creation,
 				    u32 *hw_id)
 {
 	struct unpu_proto *p = to_unpu_proto(udev);
 	int ret = 0;
 
+	if (!creation->deadline)
+		creation->deadline = unpu_proto_deadline();
 	wait_event_state(p->wait, (ret = unpu_proto_try_create(p, creation)) != 0 ||
-			 unpu_proto_hopeless(p), UNPU_PROTO_WAIT);
+			 unpu_proto_hopeless(p, creation->deadline), UNPU_PROTO_WAIT);
 	if (!ret)
-		ret = fatal_signal_pending(current) ? -EINTR : -ENODEV;
+		ret = unpu_proto_give_up(p, creation);
 	if (ret < 0)
 		return ret;
 	ret = unpu_proto_wait_answer(p, creation);
@@ -238,16 +266,16 @@ out:
 }
 
 static int unpu_proto_write_image(struct unpu_device *udev, const struct drm_mm_node *node,
-				  const struct unpu_program_image *image)
+				  const struct unpu_program_image *image, unsigned long deadline)
 {
 	struct unpu_proto *p = to_unpu_proto(udev);
 	struct unpu_proto_mark mark = {};
 	int idx;
 
 	if (wait_event_state(p->wait, unpu_proto_range_clean(p, &mark) ||
-			     unpu_proto_hopeless(p), UNPU_PROTO_WAIT))
+			     unpu_proto_hopeless(p, deadline), UNPU_PROTO_WAIT))
 		return -EINTR;
-	if (unpu_proto_hopeless(p))
+	if (unpu_proto_hopeless(p, deadline))
 		return -ENODEV;
 	if (!drm_dev_enter(&udev->drm, &idx))
 		return -ENODEV;
@@ -270,6 +298,7 @@ static int unpu_proto_program_create(struct unpu_device *udev, struct unpu_progr
 		.command.program.stop_buffer = image->stop_buffer,
 		.command.program.stop_offset = image->stop_offset,
 		.image = unpu_heap_get(udev, image->size),
+		.deadline = unpu_proto_deadline(),
 		.value = ~0ull,
 	};
 	int err;
@@ -278,7 +307,7 @@ static int unpu_proto_program_create(struct unpu_device *udev, struct unpu_progr
 	if (!creation.image)
 		return -ENOMEM;
 	creation.command.program.offset = creation.image->start;
-	err = unpu_proto_write_image(udev, creation.image, image);
+	err = unpu_proto_write_image(udev, creation.image, image, creation.deadline);
 	if (!err)
 		err = unpu_proto_create_object(udev, &creation, &program->hw_id);
 	if (err && creation.value < image->num_dispatches)

@@ -96,6 +96,8 @@ struct unpu_proto {
 	bool suspended;
 	bool attached;
 	bool broken;			/* the device has said what cannot be */
+	bool stuck;			/* it has taken nothing for as long as callers wait */
+	int device_epoch;		/* unpu_device.epoch when it attached */
 	u32 nonce, epoch;
 	u32 commands_made;
 	u32 bo_destroy;			/* index after the last BO_DESTROY */

@@ -516,8 +516,6 @@ static int unpu_ctx_hw_destroy(struct unpu_ctx *ctx, unsigned int ms)
 	return ret;
 }
 
-static void unpu_device_lose(struct unpu_device *udev, int epoch);
-
 static struct unpu_job *unpu_ctx_head_locked(struct unpu_ctx *ctx)
 {
 	struct unpu_job *job = list_first_entry_or_null(&ctx->jobs, struct unpu_job, link);
@@ -780,8 +778,7 @@ static void unpu_quarantine_release(struct unpu_device *udev)
 	}
 }
 
-/* Of that epoch: what was seen going wrong in it says nothing of a later one. */
-static void unpu_device_lose(struct unpu_device *udev, int epoch)
+void unpu_device_lose(struct unpu_device *udev, int epoch)
 {
 	bool cookie = dma_fence_begin_signalling();
 	bool dead = READ_ONCE(udev->dead);
