@@ -15,7 +15,7 @@ limit=600
 flavour=${UNPU_VM_KERNEL:-}
 # How many times longer everything takes than on Debian's kernel; what the module is built with.
 slowness=1 driver_options=()
-vdev_pid='' qemu_pid='' slow_pid=''
+vdev_pid='' liar_pid='' qemu_pid='' slow_pid=''
 trap 'end_all; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
@@ -164,6 +164,22 @@ vdev_start() {
 	return 1
 }
 
+# $1: tests/vm/liar, $2: its socket, $3: its log. It takes lines from $to_liar, and answers.
+liar_start() {
+	local i
+	mkfifo "$work/liar.in" "$work/liar.out" || return
+	exec {to_liar}<>"$work/liar.in" {from_liar}<>"$work/liar.out"
+	"$1" "$2" <"$work/liar.in" >"$work/liar.out" 2>>"$3" &
+	liar_pid=$!
+	for ((i = 0; i < 100; i++)); do
+		[ -S "$2" ] && return
+		kill -0 $liar_pid 2>/dev/null || break
+		sleep 0.1
+	done
+	say "the liar does not serve: $(tail -n 1 "$3")"
+	return 1
+}
+
 # The broker forks a nursery, and that the workers.
 vdev_workers() {
 	local nursery
@@ -220,6 +236,8 @@ vdev_end() {
 end_all() {
 	[ -z "$qemu_pid" ] || { kill -KILL "$qemu_pid" && wait "$qemu_pid"; } 2>/dev/null
 	qemu_pid=
+	[ -z "$liar_pid" ] || { kill -KILL "$liar_pid" && wait "$liar_pid"; } 2>/dev/null
+	liar_pid=
 	vdev_end TERM
 }
 
