@@ -2,7 +2,8 @@
 # Shared by tests/vm/run and tests/bench/vm.sh: a kernel, an initramfs, a device process and QEMU.
 # Environment: UNPU_BUILD, the build folder; UNPU_SHARED, the folder with models that a clone does
 # not have; UNPU_VM_KERNEL, debug or kcsan: not Debian's kernel but one that tests/vm/kernels/build
-# makes. What goes wrong is said on stderr, with status 1; what is not there, with status 2.
+# makes; UNPU_VM_ARCH, arm64: a machine of that kind, see arm64.bash. What goes wrong is said on
+# stderr, with status 1; what is not there, with status 2.
 # shellcheck shell=bash disable=SC2034 # what is set here is used by who includes it
 set -u
 
@@ -15,6 +16,8 @@ limit=600
 flavour=${UNPU_VM_KERNEL:-}
 # How many times longer everything takes than on Debian's kernel; what the module is built with.
 slowness=1 driver_options=()
+# What runs in the guest: where it was built, and by which tools.
+guest_build=$build cross='' cross32=i686-linux-gnu- busybox=$(command -v busybox)
 vdev_pid='' liar_pid='' qemu_pid='' slow_pid=''
 trap 'end_all; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
@@ -37,10 +40,17 @@ own_kernel() {
 # Sets kernel, release, modules_root and headers: the newest that is installed or unpacked.
 find_kernel() {
 	local image top name best=''
-	if [ -n "$flavour" ]; then
+	case $flavour in
+	'') ;;
+	arm64)
+		arm64_kernel
+		return
+		;;
+	*)
 		own_kernel
 		return
-	fi
+		;;
+	esac
 	for image in /boot/vmlinuz-6.12.*-amd64 "$root"/build/vm/kernel/boot/vmlinuz-6.12.*-amd64; do
 		name=${image##*/vmlinuz-} top=${image%/boot/*}
 		if [ -r "$image" ] && [ -e "$top/lib/modules/$name/modules.dep" ] &&
@@ -62,7 +72,7 @@ have_tools() {
 		say 'the virtual machines are x86_64 ones'
 		return 2
 	fi
-	for tool in qemu-system-x86_64 busybox cpio modprobe xz; do
+	for tool in "$emulator" busybox cpio modprobe xz; do
 		command -v $tool >/dev/null || [ -x "/sbin/$tool" ] && continue
 		say "no $tool (tools/setup vm)"
 		return 2
@@ -80,7 +90,7 @@ have_tools() {
 root_begin() {
 	rm -rf "$work/root"
 	mkdir -p "$work/root"/{bin,dev,etc,proc,sys,tmp,data,lib/modules,mnt,run,root,home} || return
-	cp "$(command -v busybox)" "$work/root/bin/busybox" || return
+	cp "$busybox" "$work/root/bin/busybox" || return
 	ln -s busybox "$work/root/bin/sh"
 	ln -s bin "$work/root/sbin"
 	install -m 755 "$here/init" "$work/root/init"
@@ -101,16 +111,24 @@ root_begin() {
 	: >"$work/root/lib/modules/order"
 }
 
+libraries() { # $1: a program
+	if [ -n "$cross" ]; then
+		arm64_libraries "$1"
+	else
+		ldd "$1" 2>/dev/null | awk '$2 == "=>" { print $3 } $1 ~ /^\// { print $1 }'
+	fi
+}
+
 # Programs with the libraries they ask for, without debug information.
 root_programs() {
 	local program library
 	for program; do
-		strip -o "$work/root/bin/${program##*/}" "$program" 2>/dev/null ||
+		"${cross}strip" -o "$work/root/bin/${program##*/}" "$program" 2>/dev/null ||
 			cp "$program" "$work/root/bin/" || return
 		while read -r library; do
-			[ -e "$work/root$library" ] || install -D "$library" "$work/root$library" || return
-		done < <(ldd "$program" 2>/dev/null |
-			awk '$2 == "=>" { print $3 } $1 ~ /^\// { print $1 }')
+			[ -e "$work/root${library#"$lib_root"}" ] ||
+				install -D "$library" "$work/root${library#"$lib_root"}" || return
+		done < <(libraries "$program")
 	done
 }
 
@@ -136,7 +154,7 @@ root_modules() {
 # A module of ours and what it asks for: $1: the file, $2: its name in the guest.
 root_driver() {
 	local needs
-	strip --strip-debug -o "$work/root/lib/modules/$2" "$1" || return
+	"${cross}strip" --strip-debug -o "$work/root/lib/modules/$2" "$1" || return
 	needs=$(PATH=$PATH:/sbin modinfo -F depends "$1" | tr ',' ' ')
 	# shellcheck disable=SC2086 # names
 	root_modules $needs
@@ -249,13 +267,16 @@ memory=1024
 cmdline='slub_debug=FZPU panic=-1 oops=panic watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120
 	hung_task_timeout_secs=100 no_console_suspend console=ttyS0 loglevel=7 printk.devkmsg=on
 	suspend.pm_test_delay=1'
+emulator=qemu-system-x86_64 machine=(-machine q35 -cpu "${UNPU_VM_CPU:-max}")
+# The second serial line, which is the guest's ttyS1.
+second_line=(-serial chardev:words) lib_root=
 
 # $1: words for the kernel, the rest: more for QEMU. Sets $qemu: the command.
 qemu_command() {
 	local words="${cmdline//$'\n\t'/ } unpu.slow=$slowness unpu.long=${UNPU_TEST_LONG:-} $1"
 	shift
-	qemu=(qemu-system-x86_64 -nodefaults -no-reboot -display none -machine q35
-		-accel "${UNPU_VM_ACCEL:-tcg}" -cpu "${UNPU_VM_CPU:-max}" -smp 2 -m "$memory"
+	qemu=("$emulator" -nodefaults -no-reboot -display none "${machine[@]}"
+		-accel "${UNPU_VM_ACCEL:-tcg}" -smp 2 -m "$memory"
 		-kernel "$kernel" -initrd "$work/initrd" -append "$words" "$@")
 }
 
@@ -268,12 +289,17 @@ qemu_unpu() {
 # Reads the guest's lines for $limit seconds (of Debian's kernel) and gives each to take_line, which
 # is 1 after the last. Else sets heard_why.
 listen() {
-	local line left deadline=$((SECONDS + limit * slowness))
+	local line status left begun='' deadline=$((SECONDS + limit * slowness))
 	heard_why='the guest did not come to its end'
 	while left=$((deadline - SECONDS)) && [ $left -gt 0 ]; do
-		if read -r -t $((left < 5 ? left : 5)) -u "$from_guest" line; then
-			take_line "${line%$'\r'}" || return 0
-		elif [ $? -le 128 ] || ! kill -0 "$qemu_pid" 2>/dev/null; then
+		IFS= read -r -t $((left < 5 ? left : 5)) -u "$from_guest" line
+		status=$?
+		begun=$begun${line%$'\r'}
+		if [ $status = 0 ]; then
+			line=$begun begun=''
+			take_line "$line" || return 0
+		# Above 128 it was no line yet.
+		elif [ $status -le 128 ] || ! kill -0 "$qemu_pid" 2>/dev/null; then
 			return 1
 		fi
 	done
@@ -289,7 +315,7 @@ boot_suite() {
 	shift 2
 	mkfifo "$work/serial.in" "$work/serial.out" || return
 	qemu_command unpu.vm=suite "$@" -serial "file:$console" \
-		-chardev "pipe,id=words,path=$work/serial" -serial chardev:words \
+		-chardev "pipe,id=words,path=$work/serial" "${second_line[@]}" \
 		-serial "file:${console%/*}/counters"
 	"${qemu[@]}" >"$said" 2>&1 &
 	qemu_pid=$!
@@ -304,3 +330,6 @@ boot_suite() {
 	rm -f "$work/serial.in" "$work/serial.out"
 	return $status
 }
+
+# shellcheck source=tests/vm/arm64.bash
+[ "${UNPU_VM_ARCH:-}" != arm64 ] || . "$here/arm64.bash"
