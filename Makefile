@@ -405,8 +405,9 @@ test-cross:
 	@tests/run cross
 test-vm:
 	@tools/setup build test
+	@tools/setup cross || true
 	@tools/setup vm || true
-	@tests/run vm
+	@tests/run vm vm-arm64
 test-vm-debug:
 	@tools/setup build test
 	@tools/setup vm kernel || true
