@@ -37,6 +37,9 @@ struct unpu_model {
 	bool only_warn;			/* nothing that is said of the file is an error */
 	void *map;			/* the file's pages; NULL: the caller's memory */
 	uint64_t map_bytes;
+	struct unpu_packed_stamp stamp;
+	bool packed;			/* only while it is loaded: */
+	int packed_fd;
 	struct unpu_gguf *gguf;
 	struct unpu_tokenizer *tok;
 	struct unpu_arch *arch;		/* these three NULL: tokenizer only */

@@ -98,6 +98,10 @@ static int pack(struct unpu_home *home, unpu_progress_fn *progress, void *arg)
 		.class_f32 = m->class_f32,
 		.mapping = m->map,
 		.mapping_bytes = m->map_bytes,
+		.gguf = m->gguf,
+		.stamp = m->stamp,
+		.packed = m->packed,
+		.packed_fd = m->packed_fd,
 		.progress = progress,
 		.progress_arg = arg,
 	};

@@ -92,12 +92,23 @@ static int load_all(struct unpu_model *m, const void *data, uint64_t size,
 	ret = ret ? ret : check_vocab(m);
 	m->threads = params->threads;
 	m->class_f32 = params->flags & UNPU_MODEL_CLASS_F32;
-	return ret ? ret : unpu_home_find(m, params->device, params->progress,
-					  params->progress_arg);
+	m->packed = params->flags & UNPU_MODEL_PACKED;
+	m->packed_fd = params->packed_fd;
+	ret = ret ? ret : unpu_home_find(m, params->device, params->progress,
+					 params->progress_arg);
+	m->packed = false;
+	return ret;
 }
 
-/* Takes map over, on error too. */
-static int load(void *map, uint64_t map_bytes, const void *data, uint64_t size,
+/* What was mapped from a file; map NULL: memory of the caller. */
+struct mapped {
+	void *map;
+	uint64_t bytes;
+	struct unpu_packed_stamp stamp;
+};
+
+/* Takes the mapping over, on error too. */
+static int load(const struct mapped *from, const void *data, uint64_t size,
 		const struct unpu_model_params *params, struct unpu_model **model)
 {
 	const struct unpu_log log = { params->log, params->log_arg };
@@ -105,15 +116,16 @@ static int load(void *map, uint64_t map_bytes, const void *data, uint64_t size,
 	int ret;
 
 	if (!m) {
-		if (map)
-			munmap(map, map_bytes);
+		if (from->map)
+			munmap(from->map, from->bytes);
 		return unpu_fail(&log, -ENOMEM, "no memory for a model");
 	}
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_mutex_init(&m->moving, NULL);
 	m->log = log;
-	m->map = map;
-	m->map_bytes = map_bytes;
+	m->map = from->map;
+	m->map_bytes = from->bytes;
+	m->stamp = from->stamp;
 	ret = load_all(m, data, size, params);
 	if (ret)
 		unpu_model_destroy(m);
@@ -125,7 +137,8 @@ static int load(void *map, uint64_t map_bytes, const void *data, uint64_t size,
 /* The caller's params as this library has them. A struct too short for a log says nothing. */
 static int read_params(const struct unpu_model_params *from, struct unpu_model_params *params)
 {
-	const uint32_t known = UNPU_MODEL_VOCAB_ONLY | UNPU_MODEL_CLASS_F32 | UNPU_MODEL_INFO_ONLY;
+	const uint32_t known = UNPU_MODEL_VOCAB_ONLY | UNPU_MODEL_CLASS_F32 |
+			       UNPU_MODEL_INFO_ONLY | UNPU_MODEL_PACKED;
 	struct unpu_log log = { 0 };
 	int ret;
 
@@ -141,10 +154,11 @@ static int read_params(const struct unpu_model_params *from, struct unpu_model_p
 int unpu_model_load_memory(const void *data, uint64_t size,
 			   const struct unpu_model_params *params, struct unpu_model **model)
 {
+	const struct mapped none = { 0 };
 	struct unpu_model_params p;
 	int ret = read_params(params, &p);
 
-	return ret ? ret : load(NULL, 0, data, size, &p, model);
+	return ret ? ret : load(&none, data, size, &p, model);
 }
 
 static int load_mapped(int fd, uint64_t offset, uint64_t size, const char *what,
@@ -152,8 +166,8 @@ static int load_mapped(int fd, uint64_t offset, uint64_t size, const char *what,
 {
 	const struct unpu_log log = { params->log, params->log_arg };
 	uint64_t slack = offset % (uint64_t)sysconf(_SC_PAGESIZE);
+	struct mapped from = { .bytes = size + slack };
 	struct stat st;
-	void *map;
 
 	if (fstat(fd, &st))
 		return unpu_fail(&log, -errno, "%s: %s", what, strerror(errno));
@@ -165,15 +179,20 @@ static int load_mapped(int fd, uint64_t offset, uint64_t size, const char *what,
 		return unpu_fail(&log, -EINVAL, "%s is empty", what);
 	if (size + slack > SIZE_MAX / 4)
 		return unpu_fail(&log, -EFBIG, "%s is too large for this machine", what);
-	map = mmap(NULL, size + slack, PROT_READ, MAP_PRIVATE, fd, (off_t)(offset - slack));
-	if (map == MAP_FAILED)
+	from.map = mmap(NULL, from.bytes, PROT_READ, MAP_PRIVATE, fd, (off_t)(offset - slack));
+	if (from.map == MAP_FAILED)
 		return unpu_fail(&log, -errno, "%s: cannot map: %s", what, strerror(errno));
 	/* The reader knows no file names; this is the mistake where one helps most. */
-	if (size < 4 || memcmp((const char *)map + slack, "GGUF", 4)) {
-		munmap(map, size + slack);
+	if (size < 4 || memcmp((const char *)from.map + slack, "GGUF", 4)) {
+		munmap(from.map, from.bytes);
 		return unpu_fail(&log, -EINVAL, "%s is not a GGUF file", what);
 	}
-	return load(map, size + slack, (const char *)map + slack, size, params, model);
+	from.stamp = (struct unpu_packed_stamp){
+		.size = size + offset,
+		.mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec,
+		.inode = st.st_ino,
+	};
+	return load(&from, (const char *)from.map + slack, size, params, model);
 }
 
 int unpu_model_load_fd(int fd, uint64_t offset, uint64_t size,

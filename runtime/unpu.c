@@ -33,6 +33,15 @@ int unpu_token_is_end(const struct unpu_model *m, uint32_t id)
 	return unpu_tokenizer_is_eog(m->tok, id);
 }
 
+int unpu_model_pack_fd(const struct unpu_model *m, int fd)
+{
+	const struct unpu_home *home = m->home;
+
+	if (!home)
+		return unpu_fail(&m->log, -ENOTSUP, "the model was loaded without its weights");
+	return unpu_weights_write(home->weights, fd);
+}
+
 /* The type that most weights have, of all the format knows; params counts all elements. */
 static const char *main_type(const struct unpu_gguf *gguf, uint64_t *params)
 {

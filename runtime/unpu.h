@@ -101,6 +101,13 @@ struct unpu_model;
  * used.
  */
 #define UNPU_MODEL_INFO_ONLY	(1u << 2)
+/*
+ * Weights that unpu_model_pack_fd() has written for the same file, device and flags are mapped from
+ * packed_fd and shared with others who do so: a load then takes no time and no memory of its own. A
+ * file that is another's or damaged is passed over, the log says so at level warn. It must not be
+ * changed while the model lives; the descriptor may be closed after the load. On the cpu alone.
+ */
+#define UNPU_MODEL_PACKED	(1u << 3)
 
 struct unpu_model_params {
 	size_t size;		/* sizeof(struct unpu_model_params) */
@@ -111,9 +118,10 @@ struct unpu_model_params {
 	void *log_arg;
 	unpu_progress_fn *progress;	/* of the load, in bytes of weights; may be NULL */
 	void *progress_arg;
+	int packed_fd;		/* with UNPU_MODEL_PACKED */
 };
 #define UNPU_MODEL_PARAMS_INIT \
-	{ sizeof(struct unpu_model_params), 0, 0, NULL, NULL, NULL, NULL, NULL }
+	{ sizeof(struct unpu_model_params), 0, 0, NULL, NULL, NULL, NULL, NULL, 0 }
 
 /*
  * Load a GGUF file. On success *model is the caller's and ends with unpu_model_destroy(); on error
@@ -131,6 +139,13 @@ UNPU_API int unpu_model_load_memory(const void *data, uint64_t size,
 				    struct unpu_model **model);
 /* Its sessions must be gone, and no other thread may be using it. */
 UNPU_API void unpu_model_destroy(struct unpu_model *model);
+
+/*
+ * Write the weights as they were packed for the model's device, for UNPU_MODEL_PACKED: at the fd's
+ * offset, which has to be a file's begin or a pipe's. -ENOTSUP: the device is not the cpu, or the
+ * model was loaded without one; else as write(2).
+ */
+UNPU_API int unpu_model_pack_fd(const struct unpu_model *model, int fd);
 
 /*
  * Which device "auto" would be, for a program that gives up rights before it loads a file that it

@@ -11,6 +11,7 @@
 #include "runtime/plan/pack.h"
 #include "runtime/plan/panels.h"
 #include "runtime/plan/stage.h"
+#include "runtime/text/hash.h"
 
 /* Of weights that a thread packs before it gives the pages back that it has read: what each of
  * them adds to the peak. */
@@ -753,6 +754,72 @@ static void finish_ranges(struct packer *p)
 		w->embed = w->head;
 }
 
+/* ---- files of packed weights ---------------------------------------------------------------- */
+
+static void add_words(uint64_t hash[2], const uint64_t *words, size_t count)
+{
+	for (uint64_t i = 0; i < 2; i++) {
+		const uint64_t key[2] = { hash[i], i };
+
+		hash[i] = unpu_hash_bytes(key, words, count * sizeof(*words));
+	}
+}
+
+/* Two machines that have the same key have the same bytes in their banks. */
+static void describe(struct packer *p)
+{
+	struct unpu_packed_key *key = &p->w->key;
+	const uint64_t vectors[] = { p->vector_bank, p->vectors_at, p->vector_bytes };
+
+	key->gguf = p->params->gguf;
+	key->stamp = p->params->stamp;
+	key->num_banks = p->num_banks;
+	memcpy(key->bank_bytes, p->bank_bytes, sizeof(key->bank_bytes));
+	add_words(key->places, vectors, 3);
+	for (uint32_t i = 0; i < p->num_entries; i++) {
+		const struct unpu_weight *w = p->entries[i].weight;
+		const uint64_t words[] = {
+			w->layout, w->rows, w->k, p->entries[i].bank, w->quants.offset,
+			w->quants.bytes, w->scales.offset, w->scales.bytes,
+		};
+
+		add_words(key->places, words, sizeof(words) / sizeof(words[0]));
+	}
+}
+
+/* The banks are pages of a file then, and nothing is left to be done. */
+static int import_banks(struct packer *p)
+{
+	struct unpu_weights *w = p->w;
+	struct unpu_device *dev = w->dev;
+
+	for (uint32_t i = 0; i < p->num_banks; i++) {
+		int ret = dev->ops->bo_import(dev, w->packed.map + w->packed.bank_at[i],
+					      p->bank_bytes[i], 0, &w->banks[i]);
+		if (ret)
+			return ret;
+		w->num_banks++;
+		w->bytes += p->bank_bytes[i];
+	}
+	return 0;
+}
+
+/* 1: they are to be packed. */
+static int take_packed(struct packer *p)
+{
+	const char *why;
+
+	if (!p->params->packed)
+		return 1;
+	why = in_process(&p->w->info) && p->w->dev->ops->bo_import ?
+	      unpu_packed_map(p->params->packed_fd, &p->w->key, &p->w->packed) :
+	      "is for devices in this process's memory";
+	if (!why)
+		return import_banks(p);
+	unpu_log(&p->w->log, UNPU_LOG_WARN, "the file of packed weights %s: packing them", why);
+	return 1;
+}
+
 static int check_heap(const struct packer *p)
 {
 	const struct drm_unpu_dev_info *info = &p->w->info;
@@ -831,6 +898,13 @@ static int pack_all(struct packer *p)
 	ret = ret ? ret : check_heap(p);
 	if (ret)
 		return ret;
+	describe(p);
+	ret = take_packed(p);
+	if (!ret)
+		finish_ranges(p);
+	if (ret != 1)
+		return ret;
+	ret = 0;
 	if (p->stage)
 		ret = unpu_stage_init(p->stage, p->w, stage_bytes(p));
 	for (uint32_t i = 0; i < p->num_banks && !ret; i++)
@@ -884,6 +958,35 @@ out:
 	return ret;
 }
 
+static void unmap_all(const struct unpu_weights *w, const uint8_t *const bank[UNPU_MAX_BANKS])
+{
+	for (uint32_t i = 0; i < w->num_banks && !w->packed.map; i++)
+		if (bank[i])
+			w->dev->ops->bo_unmap(w->dev, w->banks[i], (void *)bank[i],
+					      w->key.bank_bytes[i]);
+}
+
+int unpu_weights_write(const struct unpu_weights *w, int fd)
+{
+	const uint8_t *bank[UNPU_MAX_BANKS] = { NULL };
+	int ret = 0;
+
+	if (!in_process(&w->info) || !w->key.gguf)
+		return unpu_fail(&w->log, -ENOTSUP, "%s has no packed weights that a file could "
+				 "hold", w->dev->id);
+	for (uint32_t i = 0; i < w->num_banks && !ret; i++) {
+		void *ptr = w->packed.map + w->packed.bank_at[i];
+
+		if (!w->packed.map)
+			ret = w->dev->ops->bo_map(w->dev, w->banks[i], &ptr);
+		bank[i] = ret ? NULL : ptr;
+	}
+	ret = ret ? ret : unpu_packed_write(fd, &w->key, bank);
+	unmap_all(w, bank);
+	return ret ? unpu_fail(&w->log, ret, "cannot write the packed weights: %s",
+			       strerror(-ret)) : 0;
+}
+
 void unpu_weights_release(struct unpu_weights *w)
 {
 	for (uint32_t i = 0; i < w->num_banks; i++)
@@ -899,6 +1002,7 @@ void unpu_weights_destroy(struct unpu_weights *w)
 	if (!w)
 		return;
 	unpu_weights_release(w);
+	unpu_packed_unmap(&w->packed);
 	free(w->layers);
 	free(w);
 }

@@ -8,6 +8,7 @@
 
 #include "runtime/device/device.h"
 #include "runtime/model/arch.h"
+#include "runtime/plan/packed.h"
 
 /* A range of a buffer. */
 struct unpu_range {
@@ -31,8 +32,6 @@ struct unpu_layer_weights {
 	uint32_t qkv_flags, out_flags, ffn_in_flags, ffn_out_flags;	/* UNPU_FLAG_* */
 };
 
-#define UNPU_MAX_BANKS	64
-
 /*
  * Where buffers' parts begin: what the device asks for, and at least what keeps every panel of 128
  * bytes and every vector load within its cache lines.
@@ -55,6 +54,8 @@ struct unpu_weights {
 	uint32_t num_banks;
 	uint32_t banks[UNPU_MAX_BANKS];
 	uint32_t import;			/* buffer over the file's embedding table, or 0 */
+	struct unpu_packed_key key;		/* what a file of these weights says */
+	struct unpu_packed packed;		/* the one that the banks are in, or none */
 };
 
 struct unpu_pack_params {
@@ -65,6 +66,11 @@ struct unpu_pack_params {
 	 */
 	const void *mapping;
 	uint64_t mapping_bytes;
+	/* Who the model is, for files of packed weights, and the one to take them from. */
+	const struct unpu_gguf *gguf;
+	struct unpu_packed_stamp stamp;
+	bool packed;
+	int packed_fd;
 	unpu_progress_fn *progress;	/* in bytes of packed matrices; may be NULL */
 	void *progress_arg;
 };
@@ -74,6 +80,11 @@ struct unpu_pack_params {
 int unpu_weights_create(struct unpu_device *dev, const struct unpu_arch *arch,
 			const struct unpu_pack_params *params, const struct unpu_log *log,
 			struct unpu_weights **weights);
+/*
+ * Write them to a file that unpu_pack_params.packed_fd takes. -ENOTSUP: the device's memory is not
+ * the process's own; errors of write(2).
+ */
+int unpu_weights_write(const struct unpu_weights *weights, int fd);
 /* The buffers go, as far as no program holds them; what describes them stays. */
 void unpu_weights_release(struct unpu_weights *weights);
 void unpu_weights_destroy(struct unpu_weights *weights);

@@ -3,16 +3,9 @@
 #ifndef UNPU_SESSION_KV_H
 #define UNPU_SESSION_KV_H
 
+#include "runtime/model/id.h"
 #include "runtime/session/file.h"
 #include "runtime/session/session.h"
-
-/* ---- id.c ---- */
-
-/*
- * Which model: the file's size, header (key-values, names and shapes) and both ends of each
- * tensor's data. An identity, not a signature: who wants two files to be alike can make them so.
- */
-void unpu_model_id(const struct unpu_gguf *gguf, uint64_t id[2]);
 
 /* ---- kv.c ---- */
 

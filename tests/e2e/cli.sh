@@ -17,7 +17,7 @@ for help in --help -h; do
 	check "unpu $help" is_quiet
 	check "unpu $help lists run" grep -qw run "$work/out"
 done
-commands='run eval tokenize detokenize bench info devices'
+commands='run eval tokenize detokenize bench info pack devices'
 if grep -qw chat "$work/out"; then
 	commands="$commands chat"
 else

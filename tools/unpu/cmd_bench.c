@@ -54,6 +54,7 @@ static const struct option options[] = {
 	OPTION_CONTEXT("tokens there is room for; default: what -p and -n need"),
 	OPTION_KV_TYPE,
 	OPTION_BATCH,
+	OPTIONS_PACKED,
 	OPTION_NO_SANDBOX,
 	OPTION_JSON("JSON instead of a table"),
 };
@@ -493,7 +494,7 @@ static int bench_main(const struct settings *settings)
 	end_starter(b);
 	unpu_model_destroy(b->model);
 	if (b->file.fd >= 0)
-		close(b->file.fd);
+		model_file_close(&b->file);
 	free(b->ids);
 	free(b);
 	return status;

@@ -45,6 +45,7 @@ static const struct option options[] = {
 	OPTION_CONTEXT("tokens there is room for; default: the model's, but not above 2048"),
 	OPTION_KV_TYPE,
 	OPTION_BATCH,
+	OPTIONS_PACKED,
 	OPTION_NO_SANDBOX,
 };
 

@@ -42,6 +42,7 @@ static const struct option options[] = {
 	OPTION_KV_TYPE,
 	OPTION_BATCH,
 	OPTION_SPECULATE,
+	OPTIONS_PACKED,
 	OPTION_NO_SANDBOX,
 	OPTION_HEADING("Output"),
 	{ 0, "no-echo", OPTION_FLAG, OPTION_FIELD(no_echo), NULL, NULL, 0, 0,

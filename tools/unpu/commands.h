@@ -6,11 +6,12 @@
 #include "tools/unpu/options.h"
 
 extern const struct command cmd_run, cmd_eval, cmd_tokenize, cmd_detokenize, cmd_bench, cmd_info,
-	cmd_devices, cmd_chat;
+	cmd_devices, cmd_chat, cmd_pack;
 
 struct model_file {
 	int fd;
 	uint64_t size;
+	int packed;	/* -1: its weights are packed as they are loaded */
 };
 
 /* What several commands do with a model; all return an exit status after one line on error. */
@@ -18,6 +19,7 @@ int model_open(const struct settings *settings, uint32_t flags, struct unpu_mode
 /* The same in two steps, for a model that is loaded several times: from the first on, the process
  * opens no file. */
 int model_file_open(const struct settings *settings, struct model_file *file);
+void model_file_close(struct model_file *file);
 int model_load(const struct settings *settings, const struct model_file *file, uint32_t flags,
 	       struct unpu_model **model);
 int session_open(struct unpu_model *model, const struct settings *settings, float temperature,

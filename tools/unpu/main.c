@@ -13,7 +13,7 @@ static const struct command *const commands[] = {
 #if UNPU_CHAT
 	&cmd_chat,
 #endif
-	&cmd_eval, &cmd_tokenize, &cmd_detokenize, &cmd_bench, &cmd_info, &cmd_devices,
+	&cmd_eval, &cmd_tokenize, &cmd_detokenize, &cmd_bench, &cmd_info, &cmd_pack, &cmd_devices,
 };
 #define NUM_COMMANDS	(sizeof(commands) / sizeof(commands[0]))
 

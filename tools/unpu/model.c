@@ -12,6 +12,7 @@
 #include "tools/unpu/commands.h"
 #include "tools/unpu/interrupt.h"
 #include "tools/unpu/out.h"
+#include "tools/unpu/packed.h"
 #include "tools/unpu/progress.h"
 #include "tools/lib/sandbox.h"
 
@@ -19,8 +20,9 @@
 int model_file_open(const struct settings *settings, struct model_file *file)
 {
 	struct stat st;
-	int err = 0;
+	int err = 0, status;
 
+	file->packed = -1;
 	file->fd = open(settings->model, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (file->fd < 0)
 		return fail("%s: %s", settings->model, strerror(errno));
@@ -30,7 +32,17 @@ int model_file_open(const struct settings *settings, struct model_file *file)
 		return fail("%s: %s", settings->model, strerror(err));
 	}
 	file->size = (uint64_t)st.st_size;
-	return EXIT_OK;
+	status = packed_open(settings, &st, &file->packed);
+	if (status)
+		model_file_close(file);
+	return status;
+}
+
+void model_file_close(struct model_file *file)
+{
+	close(file->fd);
+	if (file->packed >= 0)
+		close(file->packed);
 }
 
 /* ---- the device, before the sandbox -------------------------------------------------------- */
@@ -171,7 +183,8 @@ int model_load(const struct settings *settings, const struct model_file *file, u
 		sandbox_off();
 	params.device = choose_device(settings, file, flags);
 	sandbox_enter();
-	params.flags = flags;
+	params.flags = flags | (file->packed >= 0 ? UNPU_MODEL_PACKED : 0);
+	params.packed_fd = file->packed;
 	params.threads = settings->threads;
 	params.log = log_library;
 	params.progress = progress_show;
@@ -179,6 +192,8 @@ int model_load(const struct settings *settings, const struct model_file *file, u
 	progress_begin("loading");
 	err = unpu_model_load_fd(file->fd, 0, file->size, &params, model);
 	progress_end();
+	if (!err)
+		packed_keep(*model);
 	log_subject(NULL);
 	return err < 0 ? fail_library(err, settings->model) : EXIT_OK;
 }
@@ -191,7 +206,7 @@ int model_open(const struct settings *settings, uint32_t flags, struct unpu_mode
 	if (status)
 		return status;
 	status = model_load(settings, &file, flags, model);
-	close(file.fd);
+	model_file_close(&file);
 	return status;
 }
 

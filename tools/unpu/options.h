@@ -25,7 +25,7 @@ struct settings {
 	int num_rest;
 
 	const char *text, *file, *tokens, *logits, *device;
-	const char *system, *form, *load, *save, *prompt_cache, *corpus;
+	const char *system, *form, *load, *save, *prompt_cache, *corpus, *packed, *output;
 	uint32_t count, prompt_count, greedy, repeats, window;
 	uint32_t threads, context, batch, speculate;
 	enum unpu_kv kv;
@@ -36,7 +36,7 @@ struct settings {
 	uint64_t seed;
 	size_t given[64];	/* fields that the command line says itself */
 	size_t num_given;
-	bool special, no_sandbox, stats, no_echo, tensors, json, chat, retry;
+	bool special, no_sandbox, stats, no_echo, tensors, json, chat, retry, cache;
 };
 
 enum option_kind {
@@ -117,6 +117,11 @@ int options_ids(const char *subject, const char *text, size_t length, uint32_t *
 #define OPTION_BATCH \
 	{ 0, "batch", OPTION_COUNT, OPTION_FIELD(batch), "N", NULL, 1, 512, \
 	  "prompt tokens computed at once; default: the device's choice" }
+#define OPTIONS_PACKED \
+	{ 0, "packed", OPTION_TEXT, OPTION_FIELD(packed), "FILE", NULL, 0, 0, \
+	  "map the weights from FILE, which unpu pack made; for the cpu" }, \
+	{ 0, "cache", OPTION_FLAG, OPTION_FIELD(cache), NULL, NULL, 0, 0, \
+	  "the same with a file in the user's caches, which is made where there is none" }
 #define OPTION_SPECULATE \
 	{ 0, "speculate", OPTION_COUNT, OPTION_FIELD(speculate), "N", "0", 0, 15, \
 	  "guess up to N tokens from the text so far and check them at once: the same text, " \

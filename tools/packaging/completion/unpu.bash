@@ -33,6 +33,7 @@ _unpu_value()
 	'run --kv') kind=words words='f16 f32 int8' ;;
 	'run --batch') kind=any ;;
 	'run --speculate') kind=any ;;
+	'run --packed') kind=file ;;
 	'chat --system') kind=any ;;
 	'chat --template') kind=words words='chatml llama2 llama3 zephyr gemma phi3 alpaca' ;;
 	'chat --load') kind=file ;;
@@ -54,6 +55,7 @@ _unpu_value()
 	'chat --kv') kind=words words='f16 f32 int8' ;;
 	'chat --batch') kind=any ;;
 	'chat --speculate') kind=any ;;
+	'chat --packed') kind=file ;;
 	'eval --text') kind=file ;;
 	'eval --window') kind=any ;;
 	'eval --tokens') kind=any ;;
@@ -64,6 +66,7 @@ _unpu_value()
 	'eval -c' | 'eval --context') kind=any ;;
 	'eval --kv') kind=words words='f16 f32 int8' ;;
 	'eval --batch') kind=any ;;
+	'eval --packed') kind=file ;;
 	'tokenize -p' | 'tokenize --prompt') kind=any ;;
 	'tokenize -f' | 'tokenize --file') kind=file ;;
 	'bench -p' | 'bench --prompt-tokens') kind=any ;;
@@ -74,6 +77,9 @@ _unpu_value()
 	'bench -c' | 'bench --context') kind=any ;;
 	'bench --kv') kind=words words='f16 f32 int8' ;;
 	'bench --batch') kind=any ;;
+	'bench --packed') kind=file ;;
+	'pack -o' | 'pack --output') kind=file ;;
+	'pack -t' | 'pack --threads') kind=any ;;
 	esac
 }
 
@@ -96,7 +102,7 @@ _unpu()
 
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
-		_unpu_reply -W 'run chat eval tokenize detokenize bench info devices --help --version' -- "$current"
+		_unpu_reply -W 'run chat eval tokenize detokenize bench info pack devices --help --version' -- "$current"
 		return
 	fi
 	# readline takes "=" for a word of its own.
@@ -113,13 +119,14 @@ _unpu()
 	words) _unpu_reply -W "$words" -- "$current"; return ;;
 	esac
 	case $command in
-	run) options='-p --prompt -f --file --chat --system --template -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed --load --save --prompt-cache -t --threads -d --device -c --context --kv --batch --speculate --no-sandbox --no-echo --json --stats -h --help' ;;
-	chat) options='--system --template --load -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed -t --threads -d --device -c --context --kv --batch --speculate --no-sandbox --stats -h --help' ;;
-	eval) options='--text --window --json --tokens --logits --greedy -t --threads -d --device -c --context --kv --batch --no-sandbox -h --help' ;;
+	run) options='-p --prompt -f --file --chat --system --template -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed --load --save --prompt-cache -t --threads -d --device -c --context --kv --batch --speculate --packed --cache --no-sandbox --no-echo --json --stats -h --help' ;;
+	chat) options='--system --template --load -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed -t --threads -d --device -c --context --kv --batch --speculate --packed --cache --no-sandbox --stats -h --help' ;;
+	eval) options='--text --window --json --tokens --logits --greedy -t --threads -d --device -c --context --kv --batch --packed --cache --no-sandbox -h --help' ;;
 	tokenize) options='-p --prompt -f --file --special --no-sandbox -h --help' ;;
 	detokenize) options='--no-sandbox -h --help' ;;
-	bench) options='-p --prompt-tokens -n --count -r --repeats -t --threads -d --device -c --context --kv --batch --no-sandbox --json -h --help' ;;
+	bench) options='-p --prompt-tokens -n --count -r --repeats -t --threads -d --device -c --context --kv --batch --packed --cache --no-sandbox --json -h --help' ;;
 	info) options='--tensors --json --no-sandbox -h --help' ;;
+	pack) options='-o --output -t --threads --no-sandbox -h --help' ;;
 	devices) options='--json --retry -h --help' ;;
 	esac
 	if [[ $current == -* ]]; then

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "runtime/session/kv.h"
+#include "runtime/model/id.h"
 #include "runtime/text/hash.h"
 
 #define SAMPLE	64u	/* bytes of a tensor at each end */

@@ -1,0 +1,101 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# unpu pack, --packed and --cache: the same text, and nothing lost where the file is not what it
+# should be.
+# shellcheck source=tests/e2e/lib.bash
+. "$(dirname "$0")/lib.bash"
+
+make_tiny llama q4_0
+model=$tiny
+text=(-d cpu -p 'Hello world' -n 12 --temp 0)
+run run "$model" "${text[@]}"
+cp "$work/out" "$work/want"
+
+same_text() { # $1: what it was done with
+	check "$1: nothing is said" is_quiet
+	check "$1: the same text" cmp "$work/want" "$work/out"
+}
+
+# $1: what is wrong, $2: a word of the line
+passed_over() {
+	check "$1 is passed over with a line" is_one_line 0 "$2"
+	check "$1: the same text" cmp "$work/want" "$work/out"
+}
+
+no_rest() { # of temporary files, in folder $1
+	[ -z "$(find "$1" -name '*.tmp')" ]
+}
+
+# ---- unpu pack ----
+
+run pack "$model" -o "$work/packed"
+check 'pack says nothing' is_quiet
+same 'pack writes nothing to stdout' 0 "$(wc -c <"$work/out")"
+check 'no temporary file is left' no_rest "$work"
+for threads in 1 3; do
+	run run "$model" "${text[@]}" -t $threads --packed "$work/packed"
+	same_text "--packed, -t $threads"
+done
+run run "$model" "${text[@]}" --packed "$work/packed" --no-sandbox
+same_text '--packed --no-sandbox'
+"${unpu[@]}" run "$model" "${text[@]}" --packed <("${unpu[@]}" pack "$model" -o /dev/stdout 2>/dev/null) \
+	>"$work/out" 2>"$work/err"
+status=$?
+passed_over 'a pipe' 'is no file of packed weights'
+cp "$model" "$work/copy.gguf"
+run run "$work/copy.gguf" "${text[@]}" --packed "$work/packed"
+same_text 'a copy of the model'
+run eval "$model" --tokens '1 5 9' --greedy 4 --packed "$work/packed"
+check 'eval --packed' is_quiet
+
+run pack "$model"
+check 'pack without a file' is_one_line 2 '-o FILE'
+run pack "$model" -o "$work/none/packed"
+check 'pack to a folder that is not there' is_one_line 1 'none/packed'
+run pack "$work/none.gguf" -o "$work/other"
+check 'pack of no file' is_one_line 1 'none.gguf'
+check 'leaves none' [ ! -e "$work/other" ]
+run pack "$model" -o /dev/full
+check 'pack to a full disk' is_one_line 1 'No space left'
+run run "$model" "${text[@]}" --packed "$work/none"
+check 'a packed file that is not there' is_one_line 1 "$work/none"
+
+# ---- files that are not the model's ----
+
+make_tiny qwen2 q8_0
+run run "$tiny" "${text[@]}" --packed "$work/packed"
+check 'what was packed of another model is passed over' is_one_line 0 'another model'
+: >"$work/empty"
+run run "$model" "${text[@]}" --packed "$work/empty"
+passed_over 'an empty file' 'is no file of packed weights'
+run run "$model" "${text[@]}" --packed "$model"
+passed_over 'the model itself' 'is no file of packed weights'
+head -c -1 "$work/packed" >"$work/short"
+run run "$model" "${text[@]}" --packed "$work/short"
+passed_over 'a short file' 'is cut short'
+
+# ---- --cache ----
+
+export XDG_CACHE_HOME=$work/caches
+run run "$model" "${text[@]}" --cache
+same_text 'the first --cache'
+same 'there is one file then' 1 "$(find "$work/caches/unpu" -name 'packed.*' | wc -l)"
+check 'no temporary file is left there' no_rest "$work/caches"
+before=$(find "$work/caches/unpu" -name 'packed.*' -printf '%i %T@\n')
+run run "$model" "${text[@]}" --cache
+same_text 'the second --cache'
+same 'the file was left as it is' "$before" \
+	"$(find "$work/caches/unpu" -name 'packed.*' -printf '%i %T@\n')"
+touch -d '2001-01-01' "$work/copy.gguf"
+run run "$work/copy.gguf" "${text[@]}" --cache
+same_text 'another file has another cache'
+same 'there are two files then' 2 "$(find "$work/caches/unpu" -name 'packed.*' | wc -l)"
+for file in "$work"/caches/unpu/packed.*; do
+	: >"$file"
+done
+run run "$model" "${text[@]}" --cache
+passed_over 'a damaged cache' 'is no file of packed weights'
+: >"$work/file"
+XDG_CACHE_HOME=$work/file run run "$model" "${text[@]}" --cache
+passed_over 'a cache where none can be' 'no cache'
+finish

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+/* Files of packed weights: the same model from them, and nothing from any other file. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "runtime/core.h"
+#include "tests/lib/subject.h"
+
+#define NUM_IDS	12
+
+static int temporary(void)
+{
+	char name[] = "/tmp/unpu-packed-XXXXXX";
+	int fd = mkstemp(name);
+
+	assert_true(fd >= 0);
+	unlink(name);
+	return fd;
+}
+
+static uint64_t size_of(int fd)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	return (uint64_t)st.st_size;
+}
+
+static uint8_t *content(int fd)
+{
+	uint64_t size = size_of(fd);
+	uint8_t *bytes = malloc(size);
+
+	assert_non_null(bytes);
+	assert_int_equal(pread(fd, bytes, size, 0), size);
+	return bytes;
+}
+
+static int load(const struct subject *s, int fd, struct unpu_model **model)
+{
+	struct unpu_model_params params = UNPU_MODEL_PARAMS_INIT;
+
+	params.flags = UNPU_MODEL_PACKED;
+	params.packed_fd = fd;
+	params.device = "cpu";
+	params.threads = 2;
+	params.log = subject_log_line;
+	subject_errors = subject_warnings = 0;
+	return unpu_model_load_memory(s->file, s->size, &params, model);
+}
+
+static float *logits_of(struct unpu_model *model)
+{
+	const struct unpu_session_params params = subject_params();
+	struct unpu_model_info info = UNPU_MODEL_INFO_INIT;
+	struct unpu_session *session;
+	uint32_t ids[NUM_IDS];
+	float *logits;
+
+	assert_int_equal(unpu_model_info(model, &info), 0);
+	for (uint32_t i = 0; i < NUM_IDS; i++)
+		ids[i] = (i * 37 + 5) % info.vocab;
+	logits = malloc(sizeof(*logits) * NUM_IDS * info.vocab);
+	assert_non_null(logits);
+	assert_int_equal(unpu_session_create(model, &params, &session), 0);
+	assert_int_equal(unpu_session_logits(session, ids, NUM_IDS, logits), 0);
+	unpu_session_destroy(session);
+	return logits;
+}
+
+/* The model loads with what is in fd, and is the one that it is without. */
+static void compare(const struct subject *s, int fd, bool mapped)
+{
+	struct unpu_model *model;
+	float *want = logits_of(s->model), *got;
+
+	assert_int_equal(load(s, fd, &model), 0);
+	assert_int_equal(subject_errors, 0);
+	assert_int_equal(subject_warnings, !mapped);
+	assert_int_equal(!!model->home->weights->packed.map, mapped);
+	got = logits_of(model);
+	assert_memory_equal(want, got, sizeof(*want) * NUM_IDS * s->vocab);
+	unpu_model_destroy(model);
+	free(want);
+	free(got);
+}
+
+static void every_model(void **state)
+{
+	static const char *const archs[] = { "llama", "qwen2", "qwen3", "gpt2" };
+	static const uint32_t types[] = { UNPU_TYPE_F32, UNPU_TYPE_F16, UNPU_TYPE_BF16,
+					  UNPU_TYPE_Q8_0, UNPU_TYPE_Q4_0 };
+
+	(void)state;
+	for (size_t a = 0; a < 4; a++)
+		for (size_t t = 0; t < 5; t++) {
+			int fd = temporary();
+			struct subject s;
+
+			subject_open(&s, archs[a], types[t], 1 + (uint32_t)(a + t) % 3, 0);
+			assert_int_equal(unpu_model_pack_fd(s.model, fd), 0);
+			compare(&s, fd, true);
+			subject_close(&s);
+			close(fd);
+		}
+}
+
+/* Whoever packs, with how many threads, from the file or from what was packed. */
+static void the_same_file(void **state)
+{
+	struct subject one, two;
+	int a = temporary(), b = temporary(), c = temporary();
+	struct unpu_model *again;
+	uint8_t *x, *y, *z;
+
+	(void)state;
+	subject_open(&one, "llama", UNPU_TYPE_Q4_0, 1, 0);
+	subject_open(&two, "llama", UNPU_TYPE_Q4_0, 3, 0);
+	assert_int_equal(unpu_model_pack_fd(one.model, a), 0);
+	assert_int_equal(unpu_model_pack_fd(two.model, b), 0);
+	assert_int_equal(load(&one, a, &again), 0);
+	assert_int_equal(unpu_model_pack_fd(again, c), 0);
+	unpu_model_destroy(again);
+	assert_int_equal(size_of(a), size_of(b));
+	assert_int_equal(size_of(a), size_of(c));
+	x = content(a);
+	y = content(b);
+	z = content(c);
+	assert_memory_equal(x, y, size_of(a));
+	assert_memory_equal(x, z, size_of(a));
+	free(x);
+	free(y);
+	free(z);
+	subject_close(&one);
+	subject_close(&two);
+	close(a);
+	close(b);
+	close(c);
+}
+
+static void what_another_packed(void **state)
+{
+	const struct tiny_params seed = { .arch = "llama", .type = UNPU_TYPE_Q8_0, .tied = -1,
+					  .seed = 8 };
+	struct subject s, other;
+	int fd = temporary();
+
+	(void)state;
+	subject_open(&s, "llama", UNPU_TYPE_Q8_0, 2, 0);
+	assert_int_equal(unpu_model_pack_fd(s.model, fd), 0);
+	/* The same header, other weights. */
+	subject_open_tiny(&other, &seed, 2, 0);
+	compare(&other, fd, false);
+	assert_non_null(strstr(subject_warning, "for another model: packing them"));
+	subject_close(&other);
+	subject_open(&other, "qwen2", UNPU_TYPE_Q8_0, 2, 0);
+	compare(&other, fd, false);
+	assert_non_null(strstr(subject_warning, "another model or device"));
+	subject_close(&other);
+	compare(&s, fd, true);
+	subject_close(&s);
+	close(fd);
+}
+
+static void no_such_file(void **state)
+{
+	struct subject s;
+	int fd = temporary(), pipes[2], folder = open("/tmp", O_RDONLY | O_DIRECTORY);
+
+	(void)state;
+	subject_open(&s, "llama", UNPU_TYPE_Q4_0, 2, 0);
+	compare(&s, fd, false);
+	assert_non_null(strstr(subject_warning, "is no file of packed weights"));
+	assert_int_equal(pipe(pipes), 0);
+	compare(&s, pipes[0], false);
+	compare(&s, folder, false);
+	compare(&s, -1, false);
+	close(pipes[0]);
+	close(pipes[1]);
+	close(folder);
+	close(fd);
+	subject_close(&s);
+}
+
+/* A head that differs anywhere is another's; the weights themselves are only numbers. */
+static void damage(void **state)
+{
+	static const uint32_t sizes[] = { 0, 1, 7, 300, 600, 4096, 65535, 65536 };
+	struct subject s;
+	int fd = temporary();
+	uint64_t size;
+	uint8_t *bytes;
+
+	(void)state;
+	subject_open(&s, "llama", UNPU_TYPE_Q4_0, 1, 0);
+	assert_int_equal(unpu_model_pack_fd(s.model, fd), 0);
+	size = size_of(fd);
+	bytes = content(fd);
+	for (uint32_t at = 0; at < 600; at += at < 96 ? 1 : 11) {
+		uint8_t bad = bytes[at] ^ (uint8_t)(1u << at % 8);
+
+		assert_int_equal(pwrite(fd, &bad, 1, at), 1);
+		compare(&s, fd, false);
+		assert_int_equal(pwrite(fd, &bytes[at], 1, at), 1);
+	}
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		assert_int_equal(ftruncate(fd, sizes[i]), 0);
+		compare(&s, fd, false);
+	}
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_int_equal(pwrite(fd, bytes, size, 0), size);
+	assert_int_equal(ftruncate(fd, (off_t)size - 1), 0);
+	compare(&s, fd, false);
+	assert_non_null(strstr(subject_warning, "cut short"));
+	assert_int_equal(ftruncate(fd, (off_t)size + 1), 0);
+	compare(&s, fd, false);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	assert_int_equal(pwrite(fd, bytes, size, 0), size);
+	compare(&s, fd, true);
+	free(bytes);
+	subject_close(&s);
+	close(fd);
+}
+
+static void where_it_cannot_be_written(void **state)
+{
+	struct unpu_model_params params = UNPU_MODEL_PARAMS_INIT;
+	int full = open("/dev/full", O_WRONLY);
+	struct unpu_model *vocab;
+	struct subject s;
+
+	(void)state;
+	subject_open(&s, "llama", UNPU_TYPE_F32, 1, 0);
+	subject_errors = 0;
+	assert_int_equal(unpu_model_pack_fd(s.model, full), -ENOSPC);
+	assert_int_equal(subject_errors, 1);
+	assert_int_equal(unpu_model_pack_fd(s.model, -1), -EBADF);
+	params.flags = UNPU_MODEL_VOCAB_ONLY;
+	params.log = subject_log_line;
+	assert_int_equal(unpu_model_load_memory(s.file, s.size, &params, &vocab), 0);
+	assert_int_equal(unpu_model_pack_fd(vocab, full), -ENOTSUP);
+	unpu_model_destroy(vocab);
+	close(full);
+	subject_close(&s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_model),
+		cmocka_unit_test(the_same_file),
+		cmocka_unit_test(what_another_packed),
+		cmocka_unit_test(no_such_file),
+		cmocka_unit_test(damage),
+		cmocka_unit_test(where_it_cannot_be_written),
+	};
+
+	subject_device = "cpu";
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

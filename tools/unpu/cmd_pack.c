@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tools/unpu/commands.h"
+#include "tools/unpu/out.h"
+
+static const struct option options[] = {
+	{ 'o', "output", OPTION_TEXT, OPTION_FIELD(output), "FILE", NULL, 0, 0,
+	  "the file to write" },
+	OPTION_THREADS,
+	OPTION_NO_SANDBOX,
+};
+
+static int write_packed(const struct unpu_model *model, struct output *out)
+{
+	int err = unpu_model_pack_fd(model, out->fd);
+
+	return err ? fail_library(err, out->path) : output_commit(out);
+}
+
+static int pack_main(const struct settings *settings)
+{
+	struct unpu_model *model = NULL;
+	struct settings cpu = *settings;
+	struct output out = { .fd = -1, .dir = -1 };
+	int status;
+
+	if (!settings->output)
+		return fail_usage("pack: which file? (-o FILE)");
+	status = output_open(&out, settings->output);
+	cpu.device = "cpu";
+	if (!status)
+		status = model_open(&cpu, 0, &model);
+	if (!status)
+		status = write_packed(model, &out);
+	output_discard(&out);
+	unpu_model_destroy(model);
+	return status;
+}
+
+static const struct doc_item examples[] = {
+	{ "unpu pack model.gguf -o model.upk", "Once." },
+	{ "unpu run model.gguf --packed model.upk -p 'Once'", "From then on." },
+	{ NULL, NULL },
+};
+
+const struct command cmd_pack = {
+	.name = "pack",
+	.usage = "MODEL -o FILE",
+	.brief = "weights as this machine's cpu takes them",
+	.details = "Writes the weights of a model in the layout that the cpu reads them in, for the "
+		   "option --packed: nothing is packed any more when the model is loaded, its "
+		   "memory is the file's pages, and programs that run it at the same time share "
+		   "them. The model's own file is needed beside it. On processors of another kind, "
+		   "or with another version of unpu, the file is passed over with a warning.",
+	.examples = examples,
+	.takes_model = true,
+	.options = options,
+	.num_options = sizeof(options) / sizeof(options[0]),
+	.run = pack_main,
+};
