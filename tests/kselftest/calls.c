@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +44,7 @@ static struct {
 	pid_t pid;		/* of the executor, 0: none */
 	int kmsg;
 	uint32_t execs, kept, kills, exits;
+	atomic_uint_least64_t alive;	/* when this process was last seen to do something */
 	const char *trouble;
 } calls;
 
@@ -89,21 +91,21 @@ static void show_runners(void)
 }
 
 /* Whatever they are in. */
-static void show_threads(void)
+static void show_threads(pid_t pid)
 {
 	char path[300];
 	struct dirent *entry;
 	DIR *tasks;
 
-	snprintf(path, sizeof(path), "/proc/%d/task", calls.pid);
-	tasks = calls.pid ? opendir(path) : NULL;
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = pid ? opendir(path) : NULL;
 	while (tasks && (entry = readdir(tasks))) {
 		if (entry->d_name[0] == '.')
 			continue;
 		printf("# thread %s\n", entry->d_name);
-		snprintf(path, sizeof(path), "/proc/%d/task/%s/syscall", calls.pid, entry->d_name);
+		snprintf(path, sizeof(path), "/proc/%d/task/%s/syscall", pid, entry->d_name);
 		copy_lines(path);
-		snprintf(path, sizeof(path), "/proc/%d/task/%s/stack", calls.pid, entry->d_name);
+		snprintf(path, sizeof(path), "/proc/%d/task/%s/stack", pid, entry->d_name);
 		copy_lines(path);
 	}
 	if (tasks)
@@ -117,9 +119,33 @@ static void trouble(const char *what)
 	calls.trouble = what;
 	printf("# %s: sequence %u\n", what, calls.execs);
 	show_runners();
-	show_threads();
+	show_threads(calls.pid);
 	calls_print(&calls.shared->sequence);
 	fflush(stdout);
+}
+
+/* This process makes calls, too, and has nobody else to tell that one does not end. */
+static void *watch_main(void *arg)
+{
+	for (;;) {
+		sleep_ms(1000);
+		if (now_ns() - calls.alive < calls_slowness() * 60 * SECOND)
+			continue;
+		printf("# the watching process stands still\n");
+		show_threads(getpid());
+		show_threads(calls.pid);
+		die("after sequence %u", calls.execs);
+	}
+	return NULL;
+}
+
+static void watch_start(void)
+{
+	pthread_t thread;
+
+	calls.alive = now_ns();
+	if (pthread_create(&thread, NULL, watch_main, NULL))
+		die("no thread");
 }
 
 /* ---- the executor -------------------------------------------------------------------------- */
@@ -148,6 +174,7 @@ static void executor_reap(void)
 	pid_t pid;
 
 	for (;;) {
+		calls.alive = now_ns();
 		pid = waitpid(-1, NULL, WNOHANG);
 		if (pid < 0)
 			break;
@@ -199,6 +226,7 @@ static void executor_watch(void)
 	int status;
 
 	while (!wait_done(100)) {
+		calls.alive = now_ns();
 		if (waitpid(calls.pid, &status, WNOHANG) == calls.pid) {
 			calls.pid = 0;
 			printf("# wait status %#x\n", status);
@@ -218,6 +246,7 @@ static void execute(void)
 {
 	const struct calls_sequence *s = &calls.shared->sequence;
 
+	calls.alive = now_ns();
 	calls.execs++;
 	if (!calls.pid)
 		executor_start();
@@ -258,6 +287,7 @@ static void wait_quiet(void)
 	struct drm_unpu_dev_stats now;
 
 	while (!is_quiet()) {
+		calls.alive = now_ns();
 		if (now_ns() < deadline) {
 			sleep_ms(5);
 			continue;
@@ -553,6 +583,7 @@ int main(int argc, char **argv)
 	ksft_print_header();
 	ksft_set_plan(3);
 	/* What a test before this one has left goes first. */
+	watch_start();
 	calls.client = client_open();
 	calls.before = dev_stats(&calls.client);
 	cover_open(&calls.cover);

@@ -28,7 +28,7 @@ struct syncobj_eventfd {
 /* Whatever became of the number. */
 static uint64_t wait_ms(uint64_t ms)
 {
-	return ms & 127;
+	return ms & 63;
 }
 
 /* ---- syncobjs ------------------------------------------------------------------------------ */

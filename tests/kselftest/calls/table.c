@@ -77,7 +77,7 @@ static const uint64_t job_syncs[] = {
 static const uint64_t points[] = { 0, 1, 1, 2, 3, 4, 7, 8, 1ull << 40, ALL >> 1, ALL };
 static const uint64_t signalled[] = { 0, 0, 0, 1, 2 };
 static const uint64_t wait_flags[] = { 0, 0, 1, 2, 2, 3, 4, 6, 8 };
-static const uint64_t waits_ms[] = { 0, 0, 1, 2, 5, 20, 100 };
+static const uint64_t waits_ms[] = { 0, 0, 1, 1, 2, 5, 20 };
 static const uint64_t bits[] = { 0, 0, 1 };
 static const uint64_t open_flags[] = { 02, 02, 02000002, 0, 1, 02000000 };
 static const uint64_t dmabuf_flags[] = { 0, 1, 2, 3, 5, 6, 7 };
@@ -301,6 +301,7 @@ static void reap(struct calls_runner *r)
 			;
 		if (WIFSIGNALED(status))
 			r->state->shared->killed_forks++;
+		r->state->shared->watches[CALLS_MAX_THREADS + i].since = 0;
 	}
 	r->state->forks = 0;
 }
