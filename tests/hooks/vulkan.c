@@ -6,12 +6,16 @@
  *   UNPU_FAULT=vulkan:lost@N|hang@N|corrupt@N|oom@N   at submit N of an engine, from 1
  *             |oom-alloc@N                           at allocation N of device memory
  *             |crash-in-probe
+ *   SIGRTMIN + 1 lost, 2 hang, 3 corrupt, 4 oom        at the next submit
  *   UNPU_VK_LIMITS=v3d42|v3d71|mali-g31|adreno6xx-low  what these report (research, 1.1)
  *   UNPU_VK_RANGE=BYTES   the most that one binding takes, below what is refused too
+ *   UNPU_VK_TIMEOUT=SECONDS   what a job may take that says nothing of it: a busy machine's lavapipe
  *   UNPU_VK_TYPE=integrated|discrete|virtual|cpu|other; discrete: the host sees the window alone
  *
  * What it does not understand ends the program: a test with a misspelt fault must not pass.
  */
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,10 +70,36 @@ static uint64_t fault_number(const char *name)
 	return 0;
 }
 
+/* What a signal has asked for, until a submit takes it. */
+static atomic_int armed;
+
+static void arm(int number)
+{
+	static const enum unpu_vk_fault order[] = {
+		UNPU_VK_FAULT_LOST, UNPU_VK_FAULT_HANG, UNPU_VK_FAULT_CORRUPT, UNPU_VK_FAULT_OOM,
+	};
+
+	atomic_store(&armed, (int)order[number - SIGRTMIN - 1]);
+}
+
+/* Before main(): processes that it forks have them, too. */
+__attribute__((constructor)) static void hear_signals(void)
+{
+	struct sigaction action = { .sa_handler = arm, .sa_flags = SA_RESTART };
+
+	for (int i = 1; i <= 4; i++)
+		sigaction(SIGRTMIN + i, &action, NULL);
+}
+
 enum unpu_vk_fault unpu_vk_hook_submit(uint64_t n)
 {
+	int asked;
+
 	if (in_probe)
 		return UNPU_VK_FAULT_NONE;
+	asked = atomic_exchange(&armed, UNPU_VK_FAULT_NONE);
+	if (asked)
+		return (enum unpu_vk_fault)asked;
 	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
 		if (faults[i].fault && fault_number(faults[i].name) == n)
 			return faults[i].fault;
@@ -204,6 +234,8 @@ void unpu_vk_hook_caps(struct unpu_vk_caps *caps)
 	/* Nobody waits a minute for what is known to hang. */
 	if (fault_number("hang"))
 		caps->timeout_ns = 5000000000u;
+	else if (getenv("UNPU_VK_TIMEOUT"))
+		caps->timeout_ns = 1000000000u * (uint64_t)atoi(getenv("UNPU_VK_TIMEOUT"));
 	limit(caps);
 	change_type(caps);
 	change_key(&caps->info);

@@ -18,7 +18,7 @@ flavour=${UNPU_VM_KERNEL:-}
 slowness=1 driver_options=()
 # What runs in the guest: where it was built, and by which tools.
 guest_build=$build cross='' cross32=i686-linux-gnu- busybox=$(command -v busybox)
-vdev_pid='' liar_pid='' qemu_pid='' slow_pid=''
+vdev_pid='' gpu_pid='' liar_pid='' qemu_pid='' slow_pid=''
 trap 'end_all; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
@@ -173,7 +173,8 @@ vdev_start() {
 	rm -f "$socket"
 	"$program" "$@" "$socket" >>"$log" 2>&1 &
 	vdev_pid=$!
-	for ((i = 0; i < 100; i++)); do
+	# The driver of a GPU is tried before; on a busy machine that takes a while.
+	for ((i = 0; i < 600; i++)); do
 		[ -S "$socket" ] && return
 		kill -0 $vdev_pid 2>/dev/null || break
 		sleep 0.1
@@ -256,6 +257,9 @@ end_all() {
 	qemu_pid=
 	[ -z "$liar_pid" ] || { kill -KILL "$liar_pid" && wait "$liar_pid"; } 2>/dev/null
 	liar_pid=
+	vdev_end TERM
+	[ -n "$gpu_pid" ] || return 0
+	vdev_pid=$gpu_pid gpu_pid=
 	vdev_end TERM
 }
 

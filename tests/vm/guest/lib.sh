@@ -146,6 +146,43 @@ mock_ready() {
 	load unpu.ko mock=1 && within 10 has_node
 }
 
+# ---- a GPU behind the device ----
+
+# What the case is about is not everywhere.
+gpu_or_skip() {
+	slot=0000:00:09.0
+	bus_device=/sys/bus/pci/devices/$slot
+	[ ! -e $bus_device ] || return 0
+	echo '1..0 # SKIP no lavapipe on the host (mesa-vulkan-drivers)'
+	exit 0
+}
+
+# Driver loaded and that device alone bound, so that accel:0 is it; worker and driver may take a
+# while to begin.
+gpu_ready() {
+	[ ! -e /sys/devices/platform/unpu_mock.0 ] || within 2 rmmod unpu || return
+	[ -e /sys/module/unpu ] || load unpu.ko || return
+	[ ! -e $driver/0000:00:05.0 ] || echo 0000:00:05.0 >$driver/unbind || return
+	echo unpu >$bus_device/driver_override
+	[ -e "$driver/$slot" ] || within 30 bind || return
+	within 30 has_node
+}
+
+# The machine is again as the other cases know it.
+gpu_done() {
+	unbind
+	echo later >$bus_device/driver_override
+}
+
+# $1: a program of tests/kselftest, with results of its own
+gpu_program() {
+	if [ -x "/kselftest/$1" ]; then
+		UNPU_SUSPEND=1 "/kselftest/$1" "$(node)"
+	else
+		skip "kselftest $1 on a GPU" 'no sources of the kernel (tools/setup vm)'
+	fi
+}
+
 # ---- the command ----
 
 # The golden text, written by the command. $1: what must hold, the rest: more for `unpu run`, or
