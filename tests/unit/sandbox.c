@@ -42,7 +42,7 @@ static char there[] = "/tmp/unpu-sandbox-XXXXXX";	/* the current folder of all c
 static char outside[] = "/tmp/unpu-sandbox-XXXXXX";	/* and one that nobody was given */
 
 enum how { FREE, HELD, HELD_BUT_FOLDER, HELD_BUT_OUTPUT, HELD_WITH_GPU,
-	   HELD_WITH_ACCEL, HELD_CLOSED, HELD_SERVING, SWITCHED_OFF };
+	   HELD_WITH_GPU_ALONE, HELD_WITH_ACCEL, HELD_CLOSED, HELD_SERVING, SWITCHED_OFF };
 
 /* 0: the attempt succeeded; else its errno, or 255 for a signal. */
 static int try(int (*attempt)(void), enum how how)
@@ -60,6 +60,8 @@ static int try(int (*attempt)(void), enum how how)
 			sandbox_allow_folder();
 		if (how == HELD_WITH_GPU)
 			sandbox_allow_gpu();
+		if (how == HELD_WITH_GPU_ALONE)
+			sandbox_allow_gpu_alone();
 		if (how == HELD_WITH_ACCEL)
 			sandbox_allow_accel();
 		if (how == HELD_CLOSED || how == HELD_SERVING)
@@ -322,6 +324,15 @@ static int share_memory(void)
 	return fd < 0 || ftruncate(fd, 4096) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK);
 }
 
+/* Where the machine has it. */
+static int name_shared(void)
+{
+	char file[80];
+
+	snprintf(file, sizeof(file), "/dev/shm/unpu-sandbox-%d", (int)getpid());
+	return opens(file, O_WRONLY | O_CREAT | O_EXCL) || unlink(file);
+}
+
 /* Any number that a driver may have; here there is none behind it. */
 static int ask_device(void)
 {
@@ -500,6 +511,27 @@ static void a_gpu_can_be_given(void **state)
 	assert_true(is_refused(try(read_parent, HELD_WITH_GPU)));
 }
 
+/* Between processes that it serves, nothing on disk or in shared memory. */
+static void a_gpu_can_be_given_alone(void **state)
+{
+	(void)state;
+	need("landlock");
+	need("seccomp");
+	assert_int_equal(try(read_libraries, HELD_WITH_GPU_ALONE), 0);
+	assert_int_equal(try(make_thread, HELD_WITH_GPU_ALONE), 0);
+	assert_int_equal(try(map_code, HELD_WITH_GPU_ALONE), 0);
+	assert_int_equal(try(ask_device, HELD_WITH_GPU_ALONE), 0);
+	if (!access("/dev/shm", W_OK))
+		assert_int_equal(try(name_shared, HELD_WITH_GPU), 0);
+	assert_true(access("/dev/shm", F_OK) || is_refused(try(name_shared, HELD_WITH_GPU_ALONE)));
+	assert_true(is_refused(try(make_cache, HELD_WITH_GPU_ALONE)));
+	assert_true(is_refused(try(read_outside, HELD_WITH_GPU_ALONE)));
+	assert_true(is_refused(try(make_here, HELD_WITH_GPU_ALONE)));
+	assert_true(is_refused(try(inet, HELD_WITH_GPU_ALONE)));
+	assert_true(is_refused(try(execute, HELD_WITH_GPU_ALONE)));
+	assert_true(is_refused(try(make_process, HELD_WITH_GPU_ALONE)));
+}
+
 static void accel_nodes_are_asked_what_they_have(void **state)
 {
 	(void)state;
@@ -585,6 +617,7 @@ int main(void)
 		cmocka_unit_test(outputs_come_to_their_places),
 		cmocka_unit_test(a_folder_can_be_given),
 		cmocka_unit_test(a_gpu_can_be_given),
+		cmocka_unit_test(a_gpu_can_be_given_alone),
 		cmocka_unit_test(accel_nodes_are_asked_what_they_have),
 		cmocka_unit_test(it_can_be_switched_off),
 		cmocka_unit_test(the_status_tells),

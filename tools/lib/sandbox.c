@@ -35,7 +35,7 @@
 #endif
 
 static struct {
-	bool off, entered, folder, gpu, accel, closed, punching, serving;
+	bool off, entered, folder, gpu, gpu_alone, accel, closed, punching, serving;
 	int landlock;		/* version, 0: none */
 	bool seccomp;
 	char text[96];
@@ -133,11 +133,13 @@ static const char *const gpu_read[] = {
 static const char *const gpu_read_files[] = {
 	"/proc/modules", "/proc/devices", "/proc/version", "/proc/sys/vm/overcommit_memory",
 };
+#define SHARED_MEMORY	"/dev/shm"
+
 /* Mesa's for every GPU; NVIDIA's; Qualcomm's and ARM's own. */
 static const char *const gpu_nodes[] = {
 	"/dev/dri", "/dev/dma_heap", "/dev/nvidia0", "/dev/nvidia1", "/dev/nvidiactl",
 	"/dev/nvidia-modeset", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-caps",
-	"/dev/kgsl-3d0", "/dev/mali0", "/dev/ion", "/dev/dxg", "/dev/udmabuf", "/dev/shm",
+	"/dev/kgsl-3d0", "/dev/mali0", "/dev/ion", "/dev/dxg", "/dev/udmabuf", SHARED_MEMORY,
 	"/dev/null", "/dev/zero", "/dev/urandom",
 };
 /* Beneath the user's caches: no other program's is among them. */
@@ -231,10 +233,12 @@ static void ll_allow_gpu(int ruleset, const struct ll_ruleset *rules)
 	for (i = 0; i < sizeof(gpu_read_files) / sizeof(gpu_read_files[0]); i++)
 		ll_allow_path(ruleset, rules, gpu_read_files[i], LL_READ_FILE);
 	for (i = 0; i < sizeof(gpu_nodes) / sizeof(gpu_nodes[0]); i++)
-		ll_allow_node(ruleset, rules, gpu_nodes[i]);
+		if (!state.gpu_alone || strcmp(gpu_nodes[i], SHARED_MEMORY))
+			ll_allow_node(ruleset, rules, gpu_nodes[i]);
 	for (i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
 		ll_allow_list(ruleset, rules, getenv(lists[i]));
-	ll_allow_caches(ruleset, rules);
+	if (!state.gpu_alone)
+		ll_allow_caches(ruleset, rules);
 }
 
 /* ---- nodes of the kernel driver unpu ---- */
@@ -739,6 +743,19 @@ void sandbox_allow_folder(void)
 void sandbox_allow_gpu(void)
 {
 	state.gpu = true;
+}
+
+/* Mesa's words for it, the newer first, and NVIDIA's; our own engine, and others, know no place
+ * without these two. All of it also where there is no Landlock. */
+void sandbox_allow_gpu_alone(void)
+{
+	state.gpu = true;
+	state.gpu_alone = true;
+	setenv("MESA_SHADER_CACHE_DISABLE", "true", 1);
+	setenv("MESA_GLSL_CACHE_DISABLE", "true", 1);
+	setenv("__GL_SHADER_DISK_CACHE", "0", 1);
+	unsetenv("XDG_CACHE_HOME");
+	unsetenv("HOME");
 }
 
 void sandbox_allow_accel(void)

@@ -30,6 +30,13 @@ void sandbox_allow_folder(void);
 void sandbox_allow_gpu(void);
 
 /*
+ * The same for a process that runs what others send: what a driver keeps on disk, or leaves in
+ * shared memory, would come from one of them to the next, and to this user's own programs. None of
+ * it is there, and drivers are told to keep nothing.
+ */
+void sandbox_allow_gpu_alone(void);
+
+/*
  * Nodes of the kernel driver unpu are opened, read and written, and asked what its interface has:
  * the memory and jobs behind them, nothing else of the machine. As above.
  */
