@@ -54,6 +54,10 @@
 #include "uapi/unpu_accel.h"
 #include "uapi/unpu_check.h"
 
+#ifndef __LITTLE_ENDIAN
+#error "unpu: rings, programs and weights in the window are little-endian, and this kernel is not"
+#endif
+
 struct unpu_bo;
 struct unpu_ctx;
 struct unpu_device;
