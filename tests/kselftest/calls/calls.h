@@ -41,6 +41,8 @@ enum calls_arg {
 	ARG_DROP = ARG_MAKE + KINDS,	/* + kind */
 	ARG_VALUES = ARG_DROP + KINDS,	/* + index of struct calls_values */
 };
+/* It counts for nothing when the argument before it is 0. */
+#define ARG_MAYBE	0x80
 #define ARG_OTHER	(1ull << 16)
 #define ARG_LITERAL	(1ull << 17)
 
@@ -64,11 +66,11 @@ struct calls_sequence {
 	struct calls_op ops[CALLS_MAX_OPS];
 };
 
-/* Values that an argument takes, each as likely as the others. */
+/* Values that an argument takes, each as likely as the others; the first are good for something. */
 struct calls_values {
 	const char *name;
 	const uint64_t *values;
-	uint32_t count;
+	uint32_t count, good;
 };
 
 /* In place of a value: another one each time. */

@@ -18,12 +18,13 @@ struct draft {
 	struct calls_random random;
 	struct state state;
 	uint32_t num_ops, threads, depth;
+	bool wild;	/* an op that need not succeed */
 	struct calls_op ops[CALLS_MAX_OPS];
 };
 
 static bool arg_is(uint8_t arg, uint8_t base)
 {
-	return arg >= base && arg < base + KINDS;
+	return (arg & ~ARG_MAYBE) >= base && (arg & ~ARG_MAYBE) < base + KINDS;
 }
 
 /* With a file goes what belongs to it. */
@@ -76,12 +77,13 @@ static void draft_add(struct draft *d, uint32_t which, uint32_t file);
 static uint64_t pick_value(struct draft *d, uint32_t index)
 {
 	const struct calls_values *values = &calls_values[index];
-	uint64_t value = values->values[random_below(&d->random, values->count)];
+	uint32_t count = d->wild ? values->count : values->good;
+	uint64_t value = values->values[random_below(&d->random, count)];
 
 	/* What is only needed for something else should be good for it. */
 	if (d->depth > 1 && random_percent(&d->random, 85))
 		value = values->values[0];
-	else if (random_percent(&d->random, 3))
+	else if (d->wild && random_percent(&d->random, 10))
 		value ^= 1ull << random_below(&d->random, 64);
 	return value == CALLS_SEED ? random_next(&d->random) : value;
 }
@@ -91,6 +93,8 @@ static uint64_t pick_use(struct draft *d, uint32_t kind, uint32_t file)
 	static const uint32_t odd[] = { 0, 1, 2, 17, 0x7fffffff, 0x80000000, 0xffffffff };
 	uint32_t way = random_below(&d->random, 100), slot;
 
+	if (!d->wild)
+		way = way < 90 ? 50 : 90;
 	if (way < 3)
 		return ARG_LITERAL | (uint64_t)odd[random_below(&d->random, 7)] << 32;
 	if (way < 5)
@@ -133,7 +137,7 @@ static uint32_t pick_file(struct draft *d, uint8_t arg)
 static uint64_t pick_arg(struct draft *d, uint8_t arg, uint32_t file)
 {
 	if (arg_is(arg, ARG_USE))
-		return pick_use(d, arg - ARG_USE, file);
+		return pick_use(d, (arg & ~ARG_MAYBE) - ARG_USE, file);
 	if (arg_is(arg, ARG_DROP))
 		return pick_use(d, arg - ARG_DROP, file);
 	if (arg_is(arg, ARG_MAKE))
@@ -145,17 +149,24 @@ static void draft_add(struct draft *d, uint32_t which, uint32_t file)
 {
 	const struct calls_call *call = &calls_table[which];
 	struct calls_op op = { .call = which };
+	bool wild = random_percent(&d->random, 25), outer = d->wild;
 	uint32_t i;
 
 	d->depth++;
 	if (file == ~0u)
 		file = pick_file(d, call->args[0]);
 	op.args[0] = file;
-	for (i = 0; i < CALLS_MAX_ARGS; i++)
+	for (i = 0; i < CALLS_MAX_ARGS; i++) {
+		if ((call->args[i] & ARG_MAYBE) && !op.args[i - 1])
+			continue;
+		/* What is made for it in between has its own. */
+		d->wild = wild;
 		/* The first of most is their file; what it makes belongs to no other. */
 		if (i || (call->args[0] != ARG_USE + KIND_FILE &&
 			  call->args[0] != ARG_MAKE + KIND_FILE))
 			op.args[i] = pick_arg(d, call->args[i], file);
+	}
+	d->wild = outer;
 	op.thread = random_below(&d->random, d->threads);
 	if (random_percent(&d->random, 8))
 		op.delay_us = 1u << random_below(&d->random, 13);
@@ -267,6 +278,7 @@ static void mutate_argument(struct calls_sequence *s, struct draft *d)
 
 	draft_before(d, s, at);
 	d->depth = 9;	/* nothing is made for it */
+	d->wild = random_percent(&d->random, 50);
 	for (tries = 0; tries < 20; tries++) {
 		i = random_below(&d->random, CALLS_MAX_ARGS);
 		if (call->args[i] == ARG_NONE)
@@ -341,8 +353,10 @@ static void print_arg(uint8_t arg, uint64_t value)
 	static const char *const names[KINDS] = {
 		"file", "bo", "ctx", "shader", "program", "syncobj", "dmabuf", "sync", "map",
 	};
-	uint8_t kind = (arg - ARG_USE) % KINDS;
+	uint8_t kind;
 
+	arg &= ~ARG_MAYBE;
+	kind = (arg - ARG_USE) % KINDS;
 	if (arg >= ARG_VALUES)
 		printf(" %s=%#llx", calls_values[arg - ARG_VALUES].name, (unsigned long long)value);
 	else if (arg_is(arg, ARG_MAKE))

@@ -38,10 +38,10 @@ OP(query)
 	struct drm_unpu_dev_query args = { .type = a[1], .size = a[2] };
 
 	switch (a[3]) {
-	case 0: break;
+	case 0: args.pointer = (uintptr_t)answer; break;
 	case 1: args.pointer = (uintptr_t)arg_map(r, a[4]); break;
 	case 2: args.pointer = 8; break;
-	default: args.pointer = (uintptr_t)answer; break;
+	default: break;
 	}
 	/* No more than is there. */
 	if (args.size > sizeof(answer))
@@ -77,9 +77,8 @@ OP(raw)
 		words[i] = random_percent(&random, 60) ? 0 :
 			   random_next(&random) >> (48 + random_below(&random, 16)) << 32 |
 			   random_below(&random, 4);
-	/* A file of the DRM core, and none of its calls that reads a pointer into this process. */
 	return op_ioctl(arg_fd(r, KIND_FILE, a[0]),
-			_IOC(a[4] & 3, DRM_IOCTL_BASE, DRM_COMMAND_BASE + a[1], size), words);
+			_IOC(a[4] & 3, DRM_IOCTL_BASE, (DRM_COMMAND_BASE + a[1]) & 0xff, size), words);
 }
 
 OP(core)
@@ -307,26 +306,38 @@ static uint64_t pick(struct calls_random *random, const uint64_t *values, uint32
 	return values[random_below(random, count)];
 }
 
+static uint64_t least(uint64_t a, uint64_t b, uint64_t c)
+{
+	a = a < b ? a : b;
+	return a < c ? a : c;
+}
+
 /* Copies between two buffers, as `shape` says; 0: one of a few bytes. */
 static uint32_t fill_tables(struct tables *t, uint32_t shader, uint32_t from, uint32_t to,
 			    uint64_t shape)
 {
-	static const uint64_t sizes[] = { 4096, 4096, 4096, 65536, 64, 4, 8192 };
-	static const uint64_t offsets[] = { 0, 0, 0, 256, 2048, 4096 };
+	static const uint64_t sizes[] = { 4096, 4096, 4096, 4096, 2048, 64, 4, 8192, 65536 };
+	static const uint64_t offsets[] = { 0, 0, 0, 0, 0, 256, 2048, 4096 };
 	struct calls_random random = { shape };
-	uint32_t n = shape ? 1 + random_below(&random, MAX_COPIES) : 1, i, bytes;
+	uint32_t n = shape ? 1 + random_below(&random, MAX_COPIES) : 1, i;
+	uint64_t bytes;
 
 	memset(t, 0, sizeof(*t));
 	for (i = 0; i < 2 * n; i++) {
 		t->buffers[i] = (struct drm_unpu_buffer){
 			.handle = i & 1 ? to : from, .flags = 3,
-			.offset = shape ? pick(&random, offsets, 6) : 0,
-			.size = shape ? pick(&random, sizes, 7) : 4096,
+			.offset = shape ? pick(&random, offsets, 8) : 0,
+			.size = shape ? pick(&random, sizes, 9) : 4096,
 		};
+		/* Most buffers have a page. */
+		if (t->buffers[i].offset && random_percent(&random, 80))
+			t->buffers[i].size = 2048;
 		t->bindings[i].buffer = i;
 	}
 	for (i = 0; i < n; i++) {
-		bytes = shape ? pick(&random, sizes, 7) : 64;
+		bytes = shape ? pick(&random, sizes, 9) : 64;
+		if (random_percent(&random, 90))
+			bytes = least(bytes, t->buffers[2 * i].size, t->buffers[2 * i + 1].size);
 		t->constants[i].bytes_lo = bytes;
 		t->dispatches[i] = (struct drm_unpu_dispatch){
 			.shader_id = shader, .first_binding = 2 * i, .num_bindings = 2,
@@ -415,8 +426,8 @@ OP(submit)
 	};
 	struct job *at;
 
-	args.syncs.count = add_sync(r, &job, 0, a[5], a[6]);
-	args.syncs.count = add_sync(r, &job, args.syncs.count, a[7], a[8]);
+	args.syncs.count = add_sync(r, &job, 0, a[6], a[5]);
+	args.syncs.count = add_sync(r, &job, args.syncs.count, a[8], a[7]);
 	damage(a[9] >> 32, &job, sizeof(job));
 	at = place(r, a[10], a[11], &job, sizeof(job));
 	args.runs.ptr = (uintptr_t)at->runs;

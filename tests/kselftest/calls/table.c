@@ -28,7 +28,7 @@ static const uint64_t bo_flags[] = { 1, 1, 1, 1, 0, 0, 2, 3 };
 static const uint64_t nonblocks[] = { 0, 0, O_NONBLOCK };
 static const uint64_t query_types[] = { 0, 1, 2, 3, ALL };
 static const uint64_t query_sizes[] = { 0, 31, 32, 64, 80, 200, 512, 4096, 0x10000, ALL };
-static const uint64_t query_wheres[] = { 0, 1, 1, 2, 3, 3, 3 };
+static const uint64_t query_wheres[] = { 0, 1, 1, 2, 3, 4 };
 static const uint64_t few[] = { 0, 0, 1, 2, 3, 4, 5, 6, 7, 8 };
 static const uint64_t seeds[] = { SEED };
 static const uint64_t wrongs[] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, SEED };
@@ -70,9 +70,9 @@ static const uint64_t repeats[] = {
 };
 #define POINT(__flags, __point)	((__flags) | (uint64_t)(__point) << 8)
 static const uint64_t job_syncs[] = {
-	0, 0, 0, POINT(1, 0), POINT(2, 0), POINT(2, 0), POINT(2, 0), POINT(1, 1), POINT(1, 2),
-	POINT(2, 1), POINT(2, 2), POINT(2, 3), POINT(2, 7), POINT(2, 1ull << 40), POINT(1, 7),
-	POINT(3, 0), POINT(4, 1),
+	0, 0, 0, 0, POINT(2, 0), POINT(2, 0), POINT(1, 0), POINT(2, 1), POINT(2, 2), POINT(2, 7),
+	POINT(1, 1), POINT(1, 2),
+	POINT(1, 7), POINT(2, 1ull << 40), POINT(3, 0), POINT(4, 1),
 };
 static const uint64_t points[] = { 0, 1, 1, 2, 3, 4, 7, 8, 1ull << 40, ALL >> 1, ALL };
 static const uint64_t signalled[] = { 0, 0, 0, 1, 2 };
@@ -83,16 +83,19 @@ static const uint64_t open_flags[] = { 02, 02, 02000002, 0, 1, 02000000 };
 static const uint64_t dmabuf_flags[] = { 0, 1, 2, 3, 5, 6, 7 };
 
 /* Their order is that of the enum. */
-#define VALUES(__name)	{ #__name, __name, sizeof(__name) / sizeof(__name[0]) }
+#define COUNT(__name)		(sizeof(__name) / sizeof((__name)[0]))
+#define VALUES(__name)		{ #__name, __name, COUNT(__name), COUNT(__name) }
+#define GOOD(__name, __good)	{ #__name, __name, COUNT(__name), __good }
 const struct calls_values calls_values[] = {
-	VALUES(pads), VALUES(sizes), VALUES(bo_flags), VALUES(nonblocks), VALUES(query_types),
-	VALUES(query_sizes), VALUES(query_wheres), VALUES(few), VALUES(seeds), VALUES(wrongs),
-	VALUES(numbers), VALUES(raw_sizes), VALUES(directions), VALUES(words), VALUES(map_sizes),
-	VALUES(protections), VALUES(map_flags), VALUES(map_offsets), VALUES(offsets),
-	VALUES(touches), VALUES(priorities), VALUES(timeouts), VALUES(shader_names),
-	VALUES(spec_words), VALUES(shapes), VALUES(program_flags), VALUES(places), VALUES(repeats),
-	VALUES(job_syncs), VALUES(points), VALUES(signalled), VALUES(wait_flags), VALUES(waits_ms),
-	VALUES(bits), VALUES(open_flags), VALUES(dmabuf_flags),
+	GOOD(pads, 9), GOOD(sizes, 10), GOOD(bo_flags, 5), VALUES(nonblocks),
+	GOOD(query_types, 3), VALUES(query_sizes), GOOD(query_wheres, 3), VALUES(few),
+	VALUES(seeds), GOOD(wrongs, 11), VALUES(numbers), VALUES(raw_sizes), VALUES(directions),
+	VALUES(words), GOOD(map_sizes, 4), GOOD(protections, 3), GOOD(map_flags, 3),
+	GOOD(map_offsets, 4), VALUES(offsets), VALUES(touches), GOOD(priorities, 4),
+	GOOD(timeouts, 8), GOOD(shader_names, 7), GOOD(spec_words, 5), VALUES(shapes),
+	GOOD(program_flags, 7), GOOD(places, 6), GOOD(repeats, 9), GOOD(job_syncs, 11),
+	VALUES(points), GOOD(signalled, 4), VALUES(wait_flags), VALUES(waits_ms), VALUES(bits),
+	GOOD(open_flags, 3), VALUES(dmabuf_flags),
 };
 enum {
 	V_PAD = ARG_VALUES, V_SIZE, V_BO_FLAGS, V_NONBLOCK, V_QUERY_TYPE,
@@ -111,12 +114,13 @@ _Static_assert(sizeof(calls_values) / sizeof(calls_values[0]) == V_END - ARG_VAL
 #define USE(__kind)	(ARG_USE + KIND_##__kind)
 #define MAKE(__kind)	(ARG_MAKE + KIND_##__kind)
 #define DROP(__kind)	(ARG_DROP + KIND_##__kind)
+#define MAYBE(__kind)	(ARG_MAYBE | USE(__kind))
 #define CALL(__name, __weight, ...)	{ #__name, op_##__name, __weight, { __VA_ARGS__ } }
 
 const struct calls_call calls_table[] = {
 	CALL(open, 3, MAKE(FILE), V_NONBLOCK),
 	CALL(close, 3, DROP(FILE)),
-	CALL(query, 4, USE(FILE), V_QUERY_TYPE, V_QUERY_SIZE, V_QUERY_WHERE, USE(MAP)),
+	CALL(query, 4, USE(FILE), V_QUERY_TYPE, V_QUERY_SIZE, V_QUERY_WHERE, MAYBE(MAP)),
 	CALL(fdinfo, 2, USE(FILE)),
 	CALL(raw, 6, USE(FILE), V_NUMBER, V_SEED, V_RAW_SIZE, V_DIRECTION),
 	CALL(core, 1, USE(FILE), V_FEW, V_FEW),
@@ -135,10 +139,10 @@ const struct calls_call calls_table[] = {
 	     V_WRONG),
 	CALL(shader_destroy, 2, USE(FILE), DROP(SHADER), V_PAD),
 	CALL(program_create, 9, USE(FILE), MAKE(PROGRAM), USE(SHADER), USE(BO), USE(BO), V_SHAPE,
-	     V_PROGRAM_FLAGS, V_WRONG, V_WRONG, V_PLACE, USE(MAP)),
+	     V_PROGRAM_FLAGS, V_WRONG, V_WRONG, V_PLACE, MAYBE(MAP)),
 	CALL(program_destroy, 3, USE(FILE), DROP(PROGRAM), V_PAD),
 	CALL(submit, 24, USE(FILE), USE(CTX), USE(PROGRAM), USE(PROGRAM), V_REPEAT,
-	     USE(SYNCOBJ), V_JOB_SYNC, USE(SYNCOBJ), V_JOB_SYNC, V_WRONG, V_PLACE, USE(MAP)),
+	     V_JOB_SYNC, MAYBE(SYNCOBJ), V_JOB_SYNC, MAYBE(SYNCOBJ), V_WRONG, V_PLACE, MAYBE(MAP)),
 	CALL(syncobj_create, 3, USE(FILE), MAKE(SYNCOBJ), V_SIGNALLED),
 	CALL(syncobj_destroy, 3, USE(FILE), DROP(SYNCOBJ)),
 	CALL(syncobj_wait, 4, USE(FILE), USE(SYNCOBJ), USE(SYNCOBJ), V_WAIT_FLAGS, V_WAIT_MS),
