@@ -7,8 +7,11 @@
 
 #include <cmocka.h>
 
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -243,4 +246,217 @@ struct unpu_proto_command guest_copy(struct guest *g, uint32_t id, uint64_t at, 
 	command.program.flags = stop ? DRM_UNPU_PROGRAM_STOP : 0;
 	command.program.stop_buffer = stop ? 2 : 0;
 	return command;
+}
+
+/* ---- the socket ------------------------------------------------------------------------------ */
+
+int guest_connect(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	memcpy(address.sun_path, path, strlen(path));
+	if (connect(fd, (void *)&address, sizeof(address))) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* One message of the server: its number, and the descriptor beside it or -1. */
+static bool receive(int fd, int64_t *number, int *with)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	uint8_t bytes[8];
+	struct iovec part = { bytes, sizeof(bytes) };
+	struct msghdr message = {
+		.msg_iov = &part, .msg_iovlen = 1,
+		.msg_control = &control, .msg_controllen = sizeof(control),
+	};
+	struct pollfd ready = { .fd = fd, .events = POLLIN };
+	struct cmsghdr *header;
+	int i;
+
+	*with = -1;
+	if (poll(&ready, 1, WAIT_MS) != 1 ||
+	    recvmsg(fd, &message, MSG_CMSG_CLOEXEC) != sizeof(bytes))
+		return false;
+	assert_false(message.msg_flags & MSG_CTRUNC);
+	for (i = 7, *number = 0; i >= 0; i--)
+		*number = (int64_t)((uint64_t)*number << 8 | bytes[i]);
+	header = CMSG_FIRSTHDR(&message);
+	if (header)
+		memcpy(with, CMSG_DATA(header), sizeof(*with));
+	return true;
+}
+
+static int expect(int fd, int64_t number, bool with)
+{
+	int64_t got;
+	int got_fd;
+
+	assert_true(receive(fd, &got, &got_fd));
+	assert_int_equal(got, number);
+	assert_int_equal(got_fd >= 0, with);
+	return got_fd;
+}
+
+void guest_greet(struct guest_client *c, const char *path, uint64_t bytes)
+{
+	c->fd = guest_connect(path);
+	assert_true(c->fd >= 0);
+	expect(c->fd, 0, false);
+	expect(c->fd, UNPU_PROTO_PEER_DRIVER, false);
+	c->window = expect(c->fd, -1, true);
+	c->doorbell = expect(c->fd, UNPU_PROTO_PEER_DEVICE, true);
+	c->interrupts[0] = expect(c->fd, UNPU_PROTO_PEER_DRIVER, true);
+	c->interrupts[1] = expect(c->fd, UNPU_PROTO_PEER_DRIVER, true);
+	guest_init(&c->g, c->window, c->doorbell, c->interrupts[0], bytes);
+}
+
+void guest_leave(struct guest_client *c)
+{
+	guest_finish(&c->g);
+	close(c->fd);
+	close(c->window);
+	close(c->doorbell);
+	close(c->interrupts[0]);
+	close(c->interrupts[1]);
+}
+
+/* ---- a layer --------------------------------------------------------------------------------- */
+
+static const struct unpu_embed_spec embed = { 2, 1, 40, 32, DRM_UNPU_LAYOUT_GGUF_F16, 8 };
+static const struct unpu_qkv_spec qkv = {
+	2, 1, 64, 32, 2, 1, 16, DRM_UNPU_LAYOUT_F32_R16, DRM_UNPU_CLASS_F32, DRM_UNPU_KV_F16,
+	UNPU_NORM_RMS, 0, 1e-5f, UNPU_ROPE_HALVES, 16, 8 };
+static const struct unpu_attn_spec attn = { 2, 1, 64, 2, 1, 16, DRM_UNPU_KV_INT8, 0.25f };
+static const struct unpu_attn_out_spec attn_out = {
+	2, 1, 64, 32, 2, 16, DRM_UNPU_LAYOUT_Q8_R8_K16, DRM_UNPU_CLASS_F32, UNPU_FLAG_BIAS };
+static const struct unpu_ffn_in_spec ffn_in = {
+	2, 1, 32, 40, DRM_UNPU_LAYOUT_F32_R16, DRM_UNPU_CLASS_F32, UNPU_NORM_LAYER,
+	UNPU_FLAG_NORM_BIAS | UNPU_FLAG_GATED, UNPU_ACT_GELU, 1e-5f };
+static const struct unpu_ffn_out_spec ffn_out = {
+	2, 1, 32, 40, DRM_UNPU_LAYOUT_Q8_R8_K16, DRM_UNPU_CLASS_F32, UNPU_FLAG_BIAS };
+static const struct unpu_head_spec head = {
+	2, 1, 32, 40, DRM_UNPU_LAYOUT_F16_R16, DRM_UNPU_CLASS_F32, UNPU_NORM_RMS, 0, 1e-5f, 2 };
+static const struct unpu_sample_spec sample = { 2, 1, 64, 40, 32, 2, DRM_UNPU_LAYOUT_GGUF_F16, 8 };
+
+static const void *const layer_specs[GUEST_LAYER_SHADERS] = {
+	[UNPU_SHADER_EMBED] = &embed, [UNPU_SHADER_QKV] = &qkv, [UNPU_SHADER_ATTN] = &attn,
+	[UNPU_SHADER_ATTN_OUT] = &attn_out, [UNPU_SHADER_FFN_IN] = &ffn_in,
+	[UNPU_SHADER_FFN_OUT] = &ffn_out, [UNPU_SHADER_HEAD] = &head,
+	[UNPU_SHADER_SAMPLE] = &sample,
+};
+
+#define LAYER_STATE	4096u		/* ranges of the others begin there */
+#define LAYER_BUFFERS	64u
+
+struct unpu_proto_command guest_layer_shader(uint32_t first_id, uint32_t which)
+{
+	const struct unpu_shader_info *info = unpu_shader_info(which);
+	struct unpu_proto_command command = guest_shader(first_id + which, info->name);
+
+	command.shader.spec_words = info->spec_words;
+	memcpy(command.shader.spec, layer_specs[which], info->spec_words * sizeof(uint32_t));
+	return command;
+}
+
+struct layer {
+	struct drm_unpu_buffer buffers[LAYER_BUFFERS];
+	struct drm_unpu_dispatch dispatches[GUEST_LAYER_SHADERS];
+	struct drm_unpu_binding bindings[LAYER_BUFFERS];
+	uint32_t chunks;		/* the constant of attn */
+	uint32_t num;			/* buffers, and bindings: the first one is the state */
+	uint64_t end;			/* of the ranges so far */
+	uint64_t head[UNPU_HEAD_BINDINGS];	/* where those of that shader are */
+};
+
+/* What `sample` reads is what `head` wrote. */
+static uint64_t layer_place(struct layer *l, uint32_t kind, uint32_t binding, uint64_t size)
+{
+	uint64_t at = l->end;
+
+	if (!binding)
+		return 0;
+	if (kind == UNPU_SHADER_SAMPLE && binding == UNPU_SAMPLE_LOGITS)
+		return l->head[UNPU_HEAD_LOGITS];
+	if (kind == UNPU_SHADER_SAMPLE && binding == UNPU_SAMPLE_MAXIMA)
+		return l->head[UNPU_HEAD_MAXIMA];
+	l->end += (size + 63) / 64 * 64;
+	if (kind == UNPU_SHADER_HEAD)
+		l->head[binding] = at;
+	return at;
+}
+
+static void layer_add(struct layer *l, uint32_t kind, uint32_t first_id, uint32_t bo)
+{
+	const struct unpu_shader_info *info = unpu_shader_info(kind);
+	struct unpu_shader_need need;
+	uint32_t b;
+
+	assert_int_equal(unpu_shader_need(kind, layer_specs[kind], &l->chunks, info->const_bytes,
+					  &need), 0);
+	l->dispatches[kind] = (struct drm_unpu_dispatch){
+		first_id + kind, l->num, info->num_bindings, 0, info->const_bytes,
+		{ need.grid[0], need.grid[1], need.grid[2] },
+	};
+	for (b = 0; b < info->num_bindings; b++, l->num++) {
+		uint64_t size = need.bytes[b] ? need.bytes[b] : 32;
+
+		assert_true(l->num < LAYER_BUFFERS);
+		l->bindings[l->num].buffer = l->num;
+		l->buffers[l->num] = (struct drm_unpu_buffer){
+			bo, DRM_UNPU_ACCESS_READ | DRM_UNPU_ACCESS_WRITE,
+			layer_place(l, kind, b, size), size,
+		};
+	}
+}
+
+struct unpu_proto_command guest_layer(struct guest *g, uint32_t id, uint64_t at, uint32_t first_id,
+				      uint32_t bo)
+{
+	struct unpu_proto_command command = guest_plain(UNPU_PROTO_PROGRAM_CREATE, id);
+	struct layer l = { .chunks = 1, .end = LAYER_STATE };
+	uint8_t *to = g->window + at;
+	uint32_t kind;
+
+	for (kind = 0; kind < GUEST_LAYER_SHADERS; kind++)
+		layer_add(&l, kind, first_id, bo);
+	assert_true(l.end <= GUEST_LAYER_BYTES);
+	memcpy(to, l.buffers, l.num * sizeof(l.buffers[0]));
+	to += l.num * sizeof(l.buffers[0]);
+	memcpy(to, l.dispatches, sizeof(l.dispatches));
+	to += sizeof(l.dispatches);
+	memcpy(to, l.bindings, l.num * sizeof(l.bindings[0]));
+	to += l.num * sizeof(l.bindings[0]);
+	memcpy(to, &l.chunks, sizeof(l.chunks));
+	to += sizeof(l.chunks);
+	command.program = (struct unpu_proto_program){
+		.offset = at, .size = (uint64_t)(to - g->window) - at, .num_buffers = l.num,
+		.num_dispatches = GUEST_LAYER_SHADERS, .num_bindings = l.num, .const_bytes = 4,
+	};
+	return command;
+}
+
+void guest_layer_fill(struct guest *g, uint64_t at, uint32_t seed)
+{
+	uint64_t rows = unpu_state_rows_offset(1), i;
+	const struct unpu_state_header header = { .rows_live = 1 };
+	const struct unpu_state_row row = { 3, 1, 1, 0, UNPU_ROW_LOGITS | UNPU_ROW_SAMPLE, 0,
+					    { 0 } };
+	/* As f16 they are small, as int8 any, as f32 between 2^-31 and 2^-15. */
+	for (i = LAYER_STATE; i < GUEST_LAYER_BYTES; i += 2) {
+		uint16_t half;
+
+		seed = seed * 1664525u + 1013904223u;
+		half = (uint16_t)(0x3000 | (seed >> 16 & 0x83ff));
+		memcpy(g->window + at + i, &half, sizeof(half));
+	}
+	memset(g->window + at, 0, LAYER_STATE);
+	memcpy(g->window + at, &header, sizeof(header));
+	memcpy(g->window + at + rows, &row, sizeof(row));
 }

@@ -57,6 +57,31 @@ struct unpu_proto_command guest_job(uint32_t id, uint64_t seqno, uint32_t progra
 				    uint32_t repeat);
 struct unpu_proto_command guest_plain(uint32_t op, uint32_t id);
 
+/* What a server of ivshmem gives who connects. */
+struct guest_client {
+	int fd, window, doorbell, interrupts[2];
+	struct guest g;
+};
+
+/* The whole greeting, each number and descriptor as it has to be; and away again. */
+int guest_connect(const char *path);
+void guest_greet(struct guest_client *c, const char *path, uint64_t bytes);
+void guest_leave(struct guest_client *c);
+
+/*
+ * All shaders but `copy` once, small: GUEST_LAYER_SHADERS commands that make them from first_id on,
+ * and a program of one dispatch each over a buffer in the window, put at `at` in there. Every
+ * binding has a range of its own in [0, GUEST_LAYER_BYTES), but for the state, with which the
+ * buffer begins, and logits and maxima.
+ */
+#define GUEST_LAYER_SHADERS	8u
+#define GUEST_LAYER_BYTES	(256u << 10)
+struct unpu_proto_command guest_layer_shader(uint32_t first_id, uint32_t which);
+struct unpu_proto_command guest_layer(struct guest *g, uint32_t id, uint64_t at, uint32_t first_id,
+				      uint32_t bo);
+/* One live row, and numbers between -1 and 1 that look random. */
+void guest_layer_fill(struct guest *g, uint64_t at, uint32_t seed);
+
 /* A program that copies one page from a buffer to another, put at `at` in the window. stop: id of
  * a buffer whose first word stops it, 0: none. */
 struct unpu_proto_command guest_copy(struct guest *g, uint32_t id, uint64_t at, uint32_t shader,

@@ -22,7 +22,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,11 +33,6 @@
 #define HEAP	UNPU_PROTO_HEAP
 #define WAIT_MS	10000u
 #define MAX_PIDS	8
-
-struct client {
-	int fd, window, doorbell, interrupts[2];
-	struct guest g;
-};
 
 static char folder[] = "/tmp/unpu-vdev-XXXXXX";
 static char path[64];
@@ -188,90 +182,18 @@ static pid_t workers(uint32_t count)
 
 /* ---- guests ---------------------------------------------------------------------------------- */
 
-static int connect_to(void)
+static void greet(struct guest_client *c)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	memcpy(address.sun_path, path, strlen(path));
-	if (connect(fd, (void *)&address, sizeof(address))) {
-		close(fd);
-		return -1;
-	}
-	return fd;
+	guest_greet(c, path, WINDOW);
 }
 
-/* One message of the server: its number, and the descriptor beside it or -1. */
-static bool receive(int fd, int64_t *number, int *with)
-{
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control;
-	uint8_t bytes[8];
-	struct iovec part = { bytes, sizeof(bytes) };
-	struct msghdr message = {
-		.msg_iov = &part, .msg_iovlen = 1,
-		.msg_control = &control, .msg_controllen = sizeof(control),
-	};
-	struct pollfd ready = { .fd = fd, .events = POLLIN };
-	struct cmsghdr *header;
-	int i;
-
-	*with = -1;
-	if (poll(&ready, 1, WAIT_MS) != 1 ||
-	    recvmsg(fd, &message, MSG_CMSG_CLOEXEC) != sizeof(bytes))
-		return false;
-	assert_false(message.msg_flags & MSG_CTRUNC);
-	for (i = 7, *number = 0; i >= 0; i--)
-		*number = (int64_t)((uint64_t)*number << 8 | bytes[i]);
-	header = CMSG_FIRSTHDR(&message);
-	if (header)
-		memcpy(with, CMSG_DATA(header), sizeof(*with));
-	return true;
-}
-
-static int expect(int fd, int64_t number, bool with)
-{
-	int64_t got;
-	int got_fd;
-
-	assert_true(receive(fd, &got, &got_fd));
-	assert_int_equal(got, number);
-	assert_int_equal(got_fd >= 0, with);
-	return got_fd;
-}
-
-static void greet(struct client *c)
-{
-	c->fd = connect_to();
-	assert_true(c->fd >= 0);
-	expect(c->fd, 0, false);
-	expect(c->fd, UNPU_PROTO_PEER_DRIVER, false);
-	c->window = expect(c->fd, -1, true);
-	c->doorbell = expect(c->fd, UNPU_PROTO_PEER_DEVICE, true);
-	c->interrupts[0] = expect(c->fd, UNPU_PROTO_PEER_DRIVER, true);
-	c->interrupts[1] = expect(c->fd, UNPU_PROTO_PEER_DRIVER, true);
-	guest_init(&c->g, c->window, c->doorbell, c->interrupts[0], WINDOW);
-}
-
-static void leave(struct client *c)
-{
-	guest_finish(&c->g);
-	close(c->fd);
-	close(c->window);
-	close(c->doorbell);
-	close(c->interrupts[0]);
-	close(c->interrupts[1]);
-}
-
-static void ok(struct client *c, struct unpu_proto_command command)
+static void ok(struct guest_client *c, struct unpu_proto_command command)
 {
 	assert_int_equal(guest_ask_for(&c->g, &command, NULL), 0);
 }
 
 /* Attaches and makes ready to copy what is at HEAP. */
-static void prepare(struct client *c)
+static void prepare(struct guest_client *c)
 {
 	guest_attach(&c->g);
 	ok(c, guest_bo(1, HEAP, 4096));
@@ -281,7 +203,7 @@ static void prepare(struct client *c)
 	ok(c, guest_ctx(1, DRM_UNPU_PRIORITY_NORMAL, 0));
 }
 
-static void copies(struct client *c, const char *text)
+static void copies(struct guest_client *c, const char *text)
 {
 	struct unpu_proto_command job = guest_job(1, 1, 1, 1);
 	struct unpu_proto_event event;
@@ -299,7 +221,7 @@ static void copies(struct client *c, const char *text)
 static void the_greeting_is_that_of_an_ivshmem_server(void **state)
 {
 	struct pollfd more;
-	struct client c;
+	struct guest_client c;
 	struct stat st;
 
 	(void)state;
@@ -314,13 +236,13 @@ static void the_greeting_is_that_of_an_ivshmem_server(void **state)
 	assert_int_equal(poll(&more, 1, 50), 0);
 	prepare(&c);
 	copies(&c, "a program of the guest's");
-	leave(&c);
+	guest_leave(&c);
 	end();
 }
 
 static void guests_have_nothing_in_common(void **state)
 {
-	struct client a, b;
+	struct guest_client a, b;
 	struct stat sta, stb;
 	struct pollfd more;
 	uint64_t count;
@@ -347,17 +269,17 @@ static void guests_have_nothing_in_common(void **state)
 		;
 	guest_ring(&a.g);
 	assert_int_equal(read(b.doorbell, &count, sizeof(count)), -1);
-	leave(&a);
+	guest_leave(&a);
 	says(said, "guest 1 gone");
 	workers(1);
 	copies(&b, "goes on");
-	leave(&b);
+	guest_leave(&b);
 	end();
 }
 
 static void a_guest_that_speaks_is_shown_out(void **state)
 {
-	struct client c;
+	struct guest_client c;
 	char byte;
 
 	(void)state;
@@ -368,14 +290,14 @@ static void a_guest_that_speaks_is_shown_out(void **state)
 	/* Its words were not read: the end of it may be a reset. */
 	assert_true(read(c.fd, &byte, 1) <= 0);
 	workers(0);
-	leave(&c);
+	guest_leave(&c);
 	end();
 }
 
 static void there_is_room_for_so_many(void **state)
 {
 	struct vdev_config config = usual();
-	struct client c;
+	struct guest_client c;
 	char byte;
 	int fd;
 
@@ -383,16 +305,16 @@ static void there_is_room_for_so_many(void **state)
 	config.guests = 1;
 	begin_with(config);
 	greet(&c);
-	fd = connect_to();
+	fd = guest_connect(path);
 	assert_true(fd >= 0);
 	assert_int_equal(read(fd, &byte, 1), 0);
 	close(fd);
 	says(said, "turned away");
-	leave(&c);
+	guest_leave(&c);
 	says(said, "guest 1 gone");
 	greet(&c);
 	prepare(&c);
-	leave(&c);
+	guest_leave(&c);
 	end();
 }
 
@@ -400,21 +322,21 @@ static void there_is_room_for_so_many(void **state)
 
 static void a_worker_ends_with_its_guest(void **state)
 {
-	struct client c;
+	struct guest_client c;
 
 	(void)state;
 	begin();
 	greet(&c);
 	prepare(&c);
 	workers(1);
-	leave(&c);
+	guest_leave(&c);
 	workers(0);
 	end();
 }
 
 static void a_killed_worker_is_replaced(void **state)
 {
-	struct client c;
+	struct guest_client c;
 	uint32_t epoch;
 	int turn;
 
@@ -432,13 +354,13 @@ static void a_killed_worker_is_replaced(void **state)
 	}
 	prepare(&c);
 	copies(&c, "by the next one");
-	leave(&c);
+	guest_leave(&c);
 	end();
 }
 
 static void a_worker_that_stands_still_is_replaced(void **state)
 {
-	struct client c;
+	struct guest_client c;
 	uint32_t epoch;
 
 	(void)state;
@@ -451,7 +373,7 @@ static void a_worker_that_stands_still_is_replaced(void **state)
 	assert_true(GUEST_WAIT_NOT(&c.g, epoch, epoch));
 	prepare(&c);
 	copies(&c, "by the next one");
-	leave(&c);
+	guest_leave(&c);
 	end();
 }
 
@@ -461,7 +383,7 @@ static void replacing_has_its_limits(void **state)
 	struct unpu_proto_command job = guest_job(1, 1, 1, 1);
 	uint64_t begun = vdev_now();
 	uint32_t epoch, turn;
-	struct client c;
+	struct guest_client c;
 
 	(void)state;
 	begin();
@@ -477,14 +399,14 @@ static void replacing_has_its_limits(void **state)
 	assert_true(vdev_now() - begun > 1000000000u);
 	prepare(&c);
 	copies(&c, "at last");
-	leave(&c);
+	guest_leave(&c);
 	end();
 }
 
 static void everything_ends_with_the_broker(void **state)
 {
 	pid_t pids[MAX_PIDS], parent, worker;
-	struct client c;
+	struct guest_client c;
 	int turns;
 
 	(void)state;
@@ -499,13 +421,13 @@ static void everything_ends_with_the_broker(void **state)
 		nap();
 	assert_int_equal(children(parent, pids), 0);
 	assert_int_equal(kill(worker, 0), -1);
-	leave(&c);
+	guest_leave(&c);
 	close(said);
 	/* Its socket is still there, and served by nobody. */
 	begin();
 	greet(&c);
 	prepare(&c);
-	leave(&c);
+	guest_leave(&c);
 	end();
 }
 
@@ -513,7 +435,7 @@ static void everything_ends_with_the_broker(void **state)
 
 static void a_socket_that_is_served_is_left_alone(void **state)
 {
-	struct client c;
+	struct guest_client c;
 	int log;
 
 	(void)state;
@@ -523,7 +445,7 @@ static void a_socket_that_is_served_is_left_alone(void **state)
 	close(log);
 	greet(&c);
 	prepare(&c);
-	leave(&c);
+	guest_leave(&c);
 	end();
 }
 
@@ -582,7 +504,7 @@ static void the_mode_says_who_may_connect(void **state)
 
 static void it_tells_what_it_does(void **state)
 {
-	struct client c;
+	struct guest_client c;
 
 	(void)state;
 	begin();
@@ -596,7 +518,7 @@ static void it_tells_what_it_does(void **state)
 	kill(broker, SIGUSR1);
 	says(said, "1 guests, 1 contexts, 1 jobs, 0 failed, busy ");
 	says(said, "device memory 5 MiB");
-	leave(&c);
+	guest_leave(&c);
 	end();
 }
 
@@ -604,7 +526,7 @@ static void it_tells_what_it_does(void **state)
 static void a_guest_does_not_command_the_terminal(void **state)
 {
 	struct unpu_proto_command shader = guest_shader(1, "\xc2\x9b" "31m\x1b[31m");
-	struct client c;
+	struct guest_client c;
 	const char *text;
 
 	(void)state;
@@ -615,7 +537,7 @@ static void a_guest_does_not_command_the_terminal(void **state)
 	assert_int_not_equal(guest_ask_for(&c.g, &shader, NULL), 0);
 	for (text = says(said, "refused"); *text; text++)
 		assert_true(*text == '\n' || (*text >= ' ' && *text <= '~'));
-	leave(&c);
+	guest_leave(&c);
 	end();
 }
 
@@ -623,7 +545,7 @@ static void a_guest_does_not_command_the_terminal(void **state)
 static void replaced_workers_say_little(void **state)
 {
 	struct unpu_proto_command unknown = guest_plain(99, 1);
-	struct client c;
+	struct guest_client c;
 	uint32_t turn, i, lines = 0;
 	const char *text;
 
@@ -638,7 +560,7 @@ static void replaced_workers_say_little(void **state)
 		kill(workers(1), SIGKILL);
 		assert_true(GUEST_WAIT_NOT(&c.g, epoch, i));
 	}
-	leave(&c);
+	guest_leave(&c);
 	for (text = says(said, "guest 1 gone"); (text = strstr(text, "unknown command")); text++)
 		lines++;
 	/* 20 at first, and one each second. */
@@ -649,12 +571,12 @@ static void replaced_workers_say_little(void **state)
 /* A guest that comes now is served. */
 static void serves_one(void)
 {
-	struct client c;
+	struct guest_client c;
 
 	greet(&c);
 	prepare(&c);
 	copies(&c, "nobody reads the log");
-	leave(&c);
+	guest_leave(&c);
 }
 
 static void who_reads_the_log_may_go(void **state)
@@ -717,7 +639,7 @@ static bool is_filtered(pid_t pid)
 
 static void broker_and_workers_are_held(void **state)
 {
-	struct client c;
+	struct guest_client c;
 	const char *how;
 
 	(void)state;
@@ -733,7 +655,7 @@ static void broker_and_workers_are_held(void **state)
 	assert_true(is_filtered(broker));
 	assert_true(is_filtered(workers(1)));
 	assert_false(is_filtered(nursery()));
-	leave(&c);
+	guest_leave(&c);
 	end();
 }
 
