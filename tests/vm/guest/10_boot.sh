@@ -23,5 +23,14 @@ same 'another protocol: one line' 1 "$(echo "$version" | grep -c .)"
 contains 'another protocol: its version' 77 "$version"
 contains 'another protocol: our version' ' 1' "${version#*0000:00:07.0}"
 
+small=$(said '0000:00:10.0')
+check 'a small window is not bound' [ ! -e "$driver/0000:00:10.0" ]
+same 'a small window: one line' 1 "$(echo "$small" | grep -c .)"
+contains 'a small window: how much there must be' 'at least' "$small"
+deaf=$(said '0000:00:11.0' | grep -v 'probe with driver')
+check 'a device without an interrupt is not bound' [ ! -e "$driver/0000:00:11.0" ]
+same 'a device without an interrupt: one line' 1 "$(echo "$deaf" | grep -c .)"
+contains 'a device without an interrupt: what it lacks' MSI-X "$deaf"
+
 same 'the node is of group render' 'render 660' "$(stat -c '%G %a' "$(node)")"
 finish
