@@ -22,6 +22,7 @@
 
 #include "kselftest.h"
 #include "shaders/shaders.h"
+#include "tests/kselftest/lib/storm.h"
 
 #define NOBODY	65534
 
@@ -81,6 +82,7 @@ int call(int fd, unsigned long request, void *args)
 {
 	int result;
 
+	storm_join();
 	do {
 		result = ioctl(fd, request, args);
 	} while (result && errno == EINTR);
@@ -548,14 +550,16 @@ int sync_file_export(struct client *c, uint32_t syncobj)
 int sync_file_status(int fd, uint32_t ms)
 {
 	struct pollfd one = { .fd = fd, .events = POLLIN };
+	const uint64_t deadline = now_ns() + ms * MS;
 	struct sync_fence_info fence = { 0 };
 	struct sync_file_info args = {
 		.num_fences = 1, .sync_fence_info = (uintptr_t)&fence,
 	};
 	int err;
 
-	while (poll(&one, 1, ms) < 0 && errno == EINTR)
-		;
+	/* It is never restarted, and must come to an end under signals, too. */
+	while (poll(&one, 1, ms) < 0 && errno == EINTR && ms)
+		ms = now_ns() < deadline ? (deadline - now_ns()) / MS + 1 : 0;
 	err = call(fd, SYNC_IOC_FILE_INFO, &args);
 	if (err)
 		die("SYNC_IOC_FILE_INFO: %s", strerror(-err));
