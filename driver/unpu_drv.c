@@ -187,18 +187,26 @@ static void unpu_show_fdinfo(struct drm_printer *p, struct drm_file *file)
 /* ---- the DRM driver ------------------------------------------------------------------------ */
 
 #define UNPU_IOCTL(__name, __func)	DRM_IOCTL_DEF_DRV(UNPU_##__name, __func, DRM_RENDER_ALLOW)
+/* Without results: what is over does not fail for a caller's memory that cannot be written. */
+#define UNPU_IOCTL_IN(__name, __func) \
+	[DRM_IOCTL_NR(DRM_IOCTL_UNPU_##__name) - DRM_COMMAND_BASE] = { \
+		.cmd = DRM_IOCTL_UNPU_##__name & ~IOC_OUT, \
+		.func = __func, \
+		.flags = DRM_RENDER_ALLOW, \
+		.name = "UNPU_" #__name, \
+	}
 
 static const struct drm_ioctl_desc unpu_ioctls[] = {
 	UNPU_IOCTL(DEV_QUERY, unpu_ioctl_dev_query),
 	UNPU_IOCTL(BO_CREATE, unpu_ioctl_bo_create),
 	UNPU_IOCTL(BO_MMAP_OFFSET, unpu_ioctl_bo_mmap_offset),
 	UNPU_IOCTL(CTX_CREATE, unpu_ioctl_ctx_create),
-	UNPU_IOCTL(CTX_DESTROY, unpu_ioctl_ctx_destroy),
+	UNPU_IOCTL_IN(CTX_DESTROY, unpu_ioctl_ctx_destroy),
 	UNPU_IOCTL(CTX_QUERY, unpu_ioctl_ctx_query),
 	UNPU_IOCTL(SHADER_CREATE, unpu_ioctl_shader_create),
-	UNPU_IOCTL(SHADER_DESTROY, unpu_ioctl_shader_destroy),
+	UNPU_IOCTL_IN(SHADER_DESTROY, unpu_ioctl_shader_destroy),
 	UNPU_IOCTL(PROGRAM_CREATE, unpu_ioctl_program_create),
-	UNPU_IOCTL(PROGRAM_DESTROY, unpu_ioctl_program_destroy),
+	UNPU_IOCTL_IN(PROGRAM_DESTROY, unpu_ioctl_program_destroy),
 	UNPU_IOCTL(SUBMIT, unpu_ioctl_submit),
 };
 

@@ -97,7 +97,7 @@ TEST(two_processes_at_once)
 		if (!fork())
 			copies_its_own(100 * i);
 	for (i = 0; i < 2; i++) {
-		ASSERT_GT(wait(&status), 0);
+		ASSERT_GT(TEMP_FAILURE_RETRY(wait(&status)), 0);
 		ASSERT_EQ(status, 0);
 	}
 }
@@ -189,6 +189,29 @@ TEST(device_memory_is_zeroed)
 }
 
 /* ---- lifetimes ----------------------------------------------------------------------------- */
+
+/* What ends something has no results: it need not be able to write them. */
+TEST(ended_from_memory_that_is_read_only)
+{
+	struct client c = user_open();
+	uint32_t bo = bo_create(&c, PAGE, WINDOW), *args;
+	const struct { unsigned long request; uint32_t id; } ends[] = {
+		{ DRM_IOCTL_UNPU_CTX_DESTROY, ctx_create(&c, DRM_UNPU_PRIORITY_NORMAL, 0) },
+		{ DRM_IOCTL_UNPU_PROGRAM_DESTROY, copy_create(&c, bo, bo, PAGE / 2) },
+		{ DRM_IOCTL_UNPU_SHADER_DESTROY, c.copy },
+	};
+	size_t i;
+
+	args = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(args, MAP_FAILED);
+	for (i = 0; i < ARRAY_SIZE(ends); i++)
+		args[2 * i] = ends[i].id;
+	ASSERT_EQ(mprotect(args, PAGE, PROT_READ), 0);
+	for (i = 0; i < ARRAY_SIZE(ends); i++) {
+		ASSERT_EQ(call(c.fd, ends[i].request, &args[2 * i]), 0);
+		ASSERT_EQ(call(c.fd, ends[i].request, &args[2 * i]), -ENOENT);
+	}
+}
 
 TEST(dropped_while_in_use)
 {
@@ -334,7 +357,7 @@ TEST(fork_shares)
 		run(&c, ctx, copy_create(&c, from, to, PAGE), 1);
 		_exit(is_byte(target, PAGE, 9) ? KSFT_PASS : KSFT_FAIL);
 	}
-	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ASSERT_EQ(TEMP_FAILURE_RETRY(waitpid(pid, &status, 0)), pid);
 	ASSERT_EQ(status, 0);
 	/* One file, one memory; the child's end has closed nothing. */
 	ASSERT_TRUE(is_byte(target, PAGE, 9));
