@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "kselftest.h"
+#include "tests/kselftest/lib/faults.h"
 #include "tests/kselftest/lib/node.h"
 #include "tests/lib/errno_rows.h"
 
@@ -54,6 +55,7 @@ static int node_call(struct errno_device *device, enum errno_call which, void *a
 static void node_close(struct errno_device *device)
 {
 	client_close(&to_node(device)->c);
+	faults_end();
 }
 
 static int node_hold(struct errno_device *device, uint32_t ctx)
@@ -86,7 +88,7 @@ static int node_gone(struct errno_device *device)
 	if (parent < 0)
 		return -EOPNOTSUPP;
 	if (write(parent, &say, sizeof(say)) != sizeof(say) ||
-	    read(parent, &say, sizeof(say)) != sizeof(say))
+	    TEMP_FAILURE_RETRY(read(parent, &say, sizeof(say))) != sizeof(say))
 		return -EPIPE;
 	return 0;
 }
@@ -113,6 +115,16 @@ static int node_lose(struct errno_device *device)
 	return ctx_destroy(c, ctx);
 }
 
+/* The device process needs none of this kernel's; closing works without, too. */
+static int node_no_memory(struct errno_device *device, struct errno_rig *rig)
+{
+	rig->calls = 1u << ERRNO_CALL_BO_CREATE | 1u << ERRNO_CALL_CTX_CREATE |
+		     1u << ERRNO_CALL_SHADER_CREATE | 1u << ERRNO_CALL_PROGRAM_CREATE |
+		     1u << ERRNO_CALL_SUBMIT;
+	faults_starve();
+	return 0;
+}
+
 /* A page that nobody may read, or more bits than a pointer of this program has. */
 static uint64_t no_address(void)
 {
@@ -130,6 +142,7 @@ static void node_init(struct node *node, int parent)
 		.base = {
 			.call = node_call, .close = node_close, .hold = node_hold,
 			.guilty = node_guilty, .gone = node_gone, .lose = node_lose,
+			.no_memory = node_no_memory,
 			.no_address = no_address(),
 		},
 		.c = client_open(),
@@ -139,7 +152,7 @@ static void node_init(struct node *node, int parent)
 
 /* ---- one row, in a process of its own ------------------------------------------------------- */
 
-static int takes_allocation_faults(const struct errno_row *row)
+static bool takes_faults(const struct errno_row *row)
 {
 	return row->err == ENOMEM;
 }
@@ -171,13 +184,16 @@ static void run_row(const struct errno_row *row, int parent, struct result *resu
 static void child(const struct errno_row *row, int as_root, int parent)
 {
 	struct result result = { .word = WORD_RESULT };
+	const char *missing = takes_faults(row) ? faults_missing() : NULL;
 	int may_unbind = !geteuid();
 
+	if (takes_faults(row) && !missing)
+		faults_choose();
 	if (!as_root)
 		become_nobody();
-	if (takes_allocation_faults(row)) {
+	if (missing) {
 		result.code = KSFT_SKIP;
-		strcpy(result.why, "this kernel does not inject allocation faults");
+		strcpy(result.why, missing);
 	} else if (row->err == ENODEV && !may_unbind) {
 		result.code = KSFT_SKIP;
 		strcpy(result.why, "root alone unbinds the device");
@@ -231,6 +247,7 @@ static void test_row(const struct errno_row *row, int as_root)
 	serve(pair[0], &result);
 	close(pair[0]);
 	waitpid(pid, &status, 0);
+	faults_end();
 	if (result.code == KSFT_SKIP)
 		ksft_test_result_skip("%s: %s: %s\n", who, row->name, result.why);
 	else if (result.code == KSFT_PASS)
@@ -317,6 +334,8 @@ static int check_valid(struct errno_device *device, char *why, size_t bytes)
 int main(int argc, char **argv)
 {
 	node_argument(&argc, argv);
+	if (!faults_missing())
+		faults_setup();
 	ksft_print_header();
 	ksft_set_plan(2 + for_all(NULL));
 	in_child(check_valid, "valid calls");
