@@ -2,11 +2,13 @@
 /*
  * The cpu's twins on memory that somebody else rewrites while they run, as a guest may with its
  * window: states, samplers, histories and everything else that is bound, random and extreme. Behind
- * each range lies memory that cannot be touched. Nothing outside of the ranges is, and runs end.
+ * each range, or before it, lies memory that cannot be touched. Nothing outside of the ranges is,
+ * and runs end. With UNPU_TEST_LONG more of everything.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <pthread.h>
@@ -30,7 +32,7 @@
 #define DIM		24u
 #define VOCAB		75u
 #define LOGIT_ROWS	5u
-#define MAX_DISPATCHES	8u
+#define MAX_DISPATCHES	9u
 #define ALIGN		32u	/* DEV_INFO.binding_align */
 #define CANARY		0xee
 #define RUNS		14u	/* of each program in each layout */
@@ -39,11 +41,12 @@
 enum range_id {
 	STATE, X, Q, KV, PARTIALS, H, LOGITS, MAXIMA, HISTORY,
 	QKV_PARAMS, OUT_PARAMS, IN_PARAMS, HEAD_PARAMS, ROPE, POSITIONS,
-	EMBED, EMBED_D, QKV, QKV_D, OUT, OUT_D, IN, IN_D, DOWN, DOWN_D, HEAD, HEAD_D,
+	EMBED, EMBED_D, QKV, QKV_D, OUT, OUT_D, IN, IN_D, DOWN, DOWN_D, HEAD, HEAD_D, COPIED,
 	NUM_RANGES
 };
 
-/* One buffer: [map, ptr) and what is left behind the range are canaries, then comes the guard. */
+/* One buffer: what is left of [map, map + map_bytes) are canaries, before and behind it are guards;
+ * the range touches one of them, as near as its alignment allows. */
 struct range {
 	struct unpu_bo bo;
 	uint8_t *map;
@@ -63,6 +66,7 @@ struct rig {
 	struct unpu_qkv_spec qkv;
 	struct unpu_attn_spec attn;
 	struct unpu_attn_const attn_const;
+	struct unpu_copy_const copy;
 	struct unpu_attn_out_spec out;
 	struct unpu_ffn_in_spec in;
 	struct unpu_ffn_out_spec down;
@@ -72,21 +76,22 @@ struct rig {
 
 static size_t page;
 static uint32_t runs = RUNS;
+static bool is_long;
 
 /* ---- ranges --------------------------------------------------------------------------------- */
 
-/* The range ends where its guard begins, as near as its alignment allows. */
-static void range_init(struct range *r)
+static void range_init(struct range *r, bool front)
 {
 	size_t bytes = ((size_t)r->size + ALIGN - 1) / ALIGN * ALIGN;
 
 	r->map_bytes = (bytes + page - 1) / page * page;
-	r->map = mmap(NULL, r->map_bytes + page, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	r->map = mmap(NULL, r->map_bytes + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		      0);
 	assert_ptr_not_equal(r->map, MAP_FAILED);
-	assert_int_equal(mprotect(r->map + r->map_bytes, page, PROT_NONE), 0);
+	r->map += page;
+	assert_int_equal(mprotect(r->map, r->map_bytes, PROT_READ | PROT_WRITE), 0);
 	memset(r->map, CANARY, r->map_bytes);
-	r->bo.ptr = r->map + r->map_bytes - bytes;
+	r->bo.ptr = front ? r->map : r->map + r->map_bytes - bytes;
 	r->bo.size = r->size;
 	r->bo.imported = r->bo.writable = 1;
 	memset(r->bo.ptr, 0, (size_t)r->size);
@@ -105,12 +110,14 @@ static void range_check(const struct range *r)
 static void range_finish(struct range *r)
 {
 	range_check(r);
-	munmap(r->map, r->map_bytes + page);
+	munmap(r->map - page, r->map_bytes + 2 * page);
 }
 
 /* ---- a layer, and what is around it --------------------------------------------------------- */
 
-static void specs_init(struct rig *r, const struct drm_unpu_matrix *m, uint32_t kv_type)
+/* `other` changes what has no part in the sizes, so that every way is taken with some layout. */
+static void specs_init(struct rig *r, const struct drm_unpu_matrix *m, uint32_t kv_type,
+		       uint32_t other)
 {
 	const struct unpu_layout_info *layout = unpu_layout_info(m->layout);
 	uint32_t rows = r->rows, positions = kv_type == DRM_UNPU_KV_F16 ? 77 : 0;
@@ -120,8 +127,8 @@ static void specs_init(struct rig *r, const struct drm_unpu_matrix *m, uint32_t 
 	r->embed = (struct unpu_embed_spec){ rows, SLOTS, VOCAB, HIDDEN, m->layout, positions };
 	r->qkv = (struct unpu_qkv_spec){
 		rows, SLOTS, CELLS, HIDDEN, HEADS, KV_HEADS, DIM, m->layout, m->numeric, kv_type,
-		UNPU_NORM_RMS, UNPU_FLAG_BIAS | UNPU_FLAG_QK_NORM, 1e-5f, UNPU_ROPE_HALVES, DIM,
-		101,
+		other % 2, UNPU_FLAG_BIAS | (other & 2 ? UNPU_FLAG_NORM_BIAS : UNPU_FLAG_QK_NORM),
+		1e-5f, 1 + other % 2, other % 3 ? DIM : DIM - 8, 101,
 	};
 	r->attn = (struct unpu_attn_spec){ rows, SLOTS, CELLS, HEADS, KV_HEADS, DIM, kv_type,
 					   0.25f };
@@ -129,14 +136,25 @@ static void specs_init(struct rig *r, const struct drm_unpu_matrix *m, uint32_t 
 	r->out = (struct unpu_attn_out_spec){ rows, SLOTS, CELLS, HIDDEN, HEADS, DIM, m->layout,
 					      m->numeric, UNPU_FLAG_BIAS };
 	r->in = (struct unpu_ffn_in_spec){
-		rows, SLOTS, HIDDEN, ffn, m->layout, m->numeric, UNPU_NORM_LAYER,
-		UNPU_FLAG_NORM_BIAS | UNPU_FLAG_GATED, UNPU_ACT_SILU, 1e-5f,
+		rows, SLOTS, HIDDEN, ffn, m->layout, m->numeric, (other + 1) % 2,
+		UNPU_FLAG_NORM_BIAS | (other & 4 ? UNPU_FLAG_BIAS : UNPU_FLAG_GATED), other % 3,
+		1e-5f,
 	};
-	r->down = (struct unpu_ffn_out_spec){ rows, SLOTS, HIDDEN, ffn, m->layout, m->numeric, 0 };
+	r->down = (struct unpu_ffn_out_spec){ rows, SLOTS, HIDDEN, ffn, m->layout, m->numeric,
+					      UNPU_FLAG_BIAS };
 	r->head = (struct unpu_head_spec){ rows, SLOTS, HIDDEN, VOCAB, m->layout, m->numeric,
-					   UNPU_NORM_RMS, 0, 1e-5f, LOGIT_ROWS };
+					   other % 2, other & 2 ? UNPU_FLAG_BIAS : 0, 1e-5f,
+					   LOGIT_ROWS };
 	r->sample = (struct unpu_sample_spec){ rows, SLOTS, CELLS, VOCAB, HIDDEN, LOGIT_ROWS,
 					       m->layout, positions };
+	/* More than one unit of the grid, and not whole. */
+	r->copy = (struct unpu_copy_const){ 65536 + 4 * (1 + other), 0 };
+}
+
+static const void *constants_of(const struct rig *r, uint32_t kind)
+{
+	return kind == UNPU_SHADER_ATTN ? &r->attn_const :
+	       kind == UNPU_SHADER_COPY ? (const void *)&r->copy : NULL;
 }
 
 /* The next dispatch; its ranges grow to what it needs. */
@@ -150,7 +168,7 @@ static void add(struct rig *r, uint32_t kind, const void *spec, const enum range
 	r->ids[at] = ids;
 	d->kind = kind;
 	d->spec = spec;
-	d->constants = kind == UNPU_SHADER_ATTN ? &r->attn_const : NULL;
+	d->constants = constants_of(r, kind);
 	d->num_bindings = info->num_bindings;
 	assert_int_equal(unpu_shader_check_spec(kind, d->spec, info->spec_words), 0);
 	assert_int_equal(unpu_shader_need(kind, d->spec, d->constants, info->const_bytes, &need),
@@ -175,6 +193,7 @@ static void add_all(struct rig *r)
 	static const enum range_id head[] = { STATE, X, HEAD_PARAMS, HEAD, HEAD_D, LOGITS, MAXIMA };
 	static const enum range_id sample[] = { STATE, LOGITS, MAXIMA, HISTORY, EMBED, EMBED_D,
 						POSITIONS, X };
+	static const enum range_id copy[] = { KV, COPIED };
 
 	add(r, UNPU_SHADER_EMBED, &r->embed, embed);
 	add(r, UNPU_SHADER_QKV, &r->qkv, qkv);
@@ -184,17 +203,18 @@ static void add_all(struct rig *r)
 	add(r, UNPU_SHADER_FFN_OUT, &r->down, down);
 	add(r, UNPU_SHADER_HEAD, &r->head, head);
 	add(r, UNPU_SHADER_SAMPLE, &r->sample, sample);
+	add(r, UNPU_SHADER_COPY, NULL, copy);
 }
 
 static void rig_init(struct rig *r, struct unpu_engine *e, const struct drm_unpu_matrix *m,
-		     uint32_t kv_type, uint32_t rows)
+		     uint32_t kv_type, uint32_t rows, uint32_t other)
 {
 	*r = (struct rig){ .e = e, .rows = rows };
 	r->program.dispatches = r->dispatches;
-	specs_init(r, m, kv_type);
+	specs_init(r, m, kv_type, other);
 	add_all(r);
 	for (uint32_t id = 0; id < NUM_RANGES; id++)
-		range_init(&r->ranges[id]);
+		range_init(&r->ranges[id], (id + other) & 1);
 	for (uint32_t i = 0; i < r->program.num_dispatches; i++)
 		for (uint32_t b = 0; b < r->dispatches[i].num_bindings; b++)
 			r->dispatches[i].bindings[b].bo = &r->ranges[r->ids[i][b]].bo;
@@ -322,24 +342,44 @@ static void attack_rig(struct rig *r, uint64_t seed)
 	pthread_join(thread, NULL);
 }
 
-static void attack_engine(const char *mask, uint32_t threads)
+static void attack_matrix(struct unpu_engine *e, const struct drm_unpu_matrix *m, uint32_t n)
 {
-	const struct unpu_device_params params = { .threads = threads, .cpu_mask = mask };
 	static const uint32_t capacities[] = { 1, 2, 9 };
-	struct drm_unpu_dev_info info = { 0 };
-	struct unpu_engine *e;
+	uint32_t kvs = is_long ? 3 : 1;
 	struct rig r;
 
-	assert_int_equal(unpu_cpu_engine_create(&params, &e), 0);
-	e->ops->info(e, &info);
-	for (uint32_t m = 0; m < info.num_matrices; m++) {
-		for (uint32_t i = 0; i < 3; i++) {
-			rig_init(&r, e, &info.matrices[m], DRM_UNPU_KV_F32 + (m + i) % 3,
-				 capacities[i]);
-			attack_rig(&r, m * 3 + i);
+	for (uint32_t i = 0; i < 3; i++) {
+		for (uint32_t kv = 0; kv < kvs; kv++) {
+			uint32_t type = DRM_UNPU_KV_F32 + (n + i + kv) % 3;
+
+			rig_init(&r, e, m, type, capacities[i], n + i);
+			attack_rig(&r, n * 3 + i);
 			rig_finish(&r);
 		}
 	}
+}
+
+/* All pairs that the engine takes, also those that it prefers others to. */
+static void attack_engine(const char *mask, uint32_t threads)
+{
+	const struct unpu_device_params params = { .threads = threads, .cpu_mask = mask };
+	struct drm_unpu_matrix m;
+	struct unpu_engine *e;
+	uint32_t tried = 0;
+
+	assert_int_equal(unpu_cpu_engine_create(&params, &e), 0);
+	memset(&m, 0, sizeof(m));
+	for (m.layout = 0; m.layout < DRM_UNPU_LAYOUT_COUNT; m.layout++) {
+		for (m.numeric = 0; m.numeric < 2; m.numeric++) {
+			const struct unpu_ffn_out_spec spec = { 1, 1, HIDDEN, 96, m.layout,
+								m.numeric, 0 };
+
+			if (e->ops->shader_check(e, UNPU_SHADER_FFN_OUT, (const void *)&spec))
+				continue;
+			attack_matrix(e, &m, tried++);
+		}
+	}
+	assert_true(tried >= 4);
 	e->ops->destroy(e);
 }
 
@@ -377,11 +417,40 @@ static void test_plain_threads(void **state)
 	attack_engine("c", 3);
 }
 
-static void test_best(void **state)
+/* An instruction set of this machine's, and all below it; one that it has not would test those
+ * alone. */
+static void test_mask(const char *name, uint32_t bit, uint32_t threads)
+{
+	skip_races();
+	if (!(unpu_cpu_detect() & bit)) {
+		print_message("SKIP: this processor has no %s\n", name);
+		skip();
+	}
+	attack_engine(name, threads);
+}
+
+static void test_avx2(void **state)
 {
 	(void)state;
-	skip_races();
-	attack_engine(NULL, 1);
+	test_mask("avx2", UNPU_CPU_MASK_AVX2, 1);
+}
+
+static void test_avx512vnni(void **state)
+{
+	(void)state;
+	test_mask("avx512vnni", UNPU_CPU_MASK_AVX512VNNI, 1);
+}
+
+static void test_neon(void **state)
+{
+	(void)state;
+	test_mask("neon", UNPU_CPU_MASK_NEON, 1);
+}
+
+static void test_neon_dotprod(void **state)
+{
+	(void)state;
+	test_mask("neon_dotprod", UNPU_CPU_MASK_NEON_DOTPROD, 1);
 }
 
 static void test_best_threads(void **state)
@@ -391,28 +460,22 @@ static void test_best_threads(void **state)
 	attack_engine(NULL, 2);
 }
 
-static void test_avx2(void **state)
-{
-	(void)state;
-	skip_races();
-	if (!(unpu_cpu_detect() & UNPU_CPU_MASK_AVX2)) {
-		print_message("SKIP: this processor has no avx2\n");
-		skip();
-	}
-	attack_engine("avx2", 1);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plain),
 		cmocka_unit_test(test_plain_threads),
-		cmocka_unit_test(test_best),
-		cmocka_unit_test(test_best_threads),
 		cmocka_unit_test(test_avx2),
+		cmocka_unit_test(test_avx512vnni),
+		cmocka_unit_test(test_neon),
+		cmocka_unit_test(test_neon_dotprod),
+		cmocka_unit_test(test_best_threads),
 	};
 
 	page = (size_t)sysconf(_SC_PAGESIZE);
+	is_long = getenv("UNPU_TEST_LONG");
+	if (is_long)
+		runs *= 20;
 	if (getenv("UNPU_EMULATED"))
 		runs = 2;
 	return cmocka_run_group_tests(tests, NULL, NULL);
