@@ -49,7 +49,7 @@ enum calls_arg {
 struct calls_op {
 	uint8_t call, thread;
 	uint16_t delay_us;
-	uint32_t pad;
+	uint32_t wild;		/* it need not succeed: nobody counts on what it makes */
 	uint64_t args[CALLS_MAX_ARGS];
 };
 

@@ -18,7 +18,7 @@ struct draft {
 	struct calls_random random;
 	struct state state;
 	uint32_t num_ops, threads, depth;
-	bool wild;	/* an op that need not succeed */
+	bool wild;	/* the op that is made */
 	struct calls_op ops[CALLS_MAX_OPS];
 };
 
@@ -49,7 +49,8 @@ static void state_apply(struct state *state, const struct calls_op *op)
 			state_end_file(state, slot);
 		if (arg_is(call->args[i], ARG_DROP))
 			state->alive[call->args[i] - ARG_DROP][slot] = false;
-		if (!arg_is(call->args[i], ARG_MAKE))
+		if (!arg_is(call->args[i], ARG_MAKE) ||
+		    (op->wild && call->args[i] != ARG_MAKE + KIND_FILE))
 			continue;
 		kind = call->args[i] - ARG_MAKE;
 		state->alive[kind][slot] = true;
@@ -80,8 +81,7 @@ static uint64_t pick_value(struct draft *d, uint32_t index)
 	uint32_t count = d->wild ? values->count : values->good;
 	uint64_t value = values->values[random_below(&d->random, count)];
 
-	/* What is only needed for something else should be good for it. */
-	if (d->depth > 1 && random_percent(&d->random, 85))
+	if (d->depth > 1 && random_percent(&d->random, 70))
 		value = values->values[0];
 	else if (d->wild && random_percent(&d->random, 10))
 		value ^= 1ull << random_below(&d->random, 64);
@@ -149,10 +149,12 @@ static void draft_add(struct draft *d, uint32_t which, uint32_t file)
 {
 	const struct calls_call *call = &calls_table[which];
 	struct calls_op op = { .call = which };
-	bool wild = random_percent(&d->random, 25), outer = d->wild;
+	bool outer = d->wild;
 	uint32_t i;
 
 	d->depth++;
+	/* What is only needed for something else should be good for it. */
+	op.wild = random_percent(&d->random, d->depth > 1 ? 5 : 30);
 	if (file == ~0u)
 		file = pick_file(d, call->args[0]);
 	op.args[0] = file;
@@ -160,7 +162,7 @@ static void draft_add(struct draft *d, uint32_t which, uint32_t file)
 		if ((call->args[i] & ARG_MAYBE) && !op.args[i - 1])
 			continue;
 		/* What is made for it in between has its own. */
-		d->wild = wild;
+		d->wild = op.wild;
 		/* The first of most is their file; what it makes belongs to no other. */
 		if (i || (call->args[0] != ARG_USE + KIND_FILE &&
 			  call->args[0] != ARG_MAKE + KIND_FILE))
@@ -278,7 +280,8 @@ static void mutate_argument(struct calls_sequence *s, struct draft *d)
 
 	draft_before(d, s, at);
 	d->depth = 9;	/* nothing is made for it */
-	d->wild = random_percent(&d->random, 50);
+	op->wild = random_percent(&d->random, 50);
+	d->wild = op->wild;
 	for (tries = 0; tries < 20; tries++) {
 		i = random_below(&d->random, CALLS_MAX_ARGS);
 		if (call->args[i] == ARG_NONE)

@@ -71,14 +71,14 @@ OP(raw)
 {
 	struct calls_random random = { a[2] };
 	uint64_t words[64];
-	uint32_t i, size = a[3] % sizeof(words);
+	uint32_t i, nr = (DRM_COMMAND_BASE + a[1]) & 0xff, size = a[3] % sizeof(words);
 
 	for (i = 0; i < 64; i++)
 		words[i] = random_percent(&random, 60) ? 0 :
 			   random_next(&random) >> (48 + random_below(&random, 16)) << 32 |
 			   random_below(&random, 4);
 	return op_ioctl(arg_fd(r, KIND_FILE, a[0]),
-			_IOC(a[4] & 3, DRM_IOCTL_BASE, (DRM_COMMAND_BASE + a[1]) & 0xff, size), words);
+			_IOC(a[4] & 3, DRM_IOCTL_BASE, nr, size), words);
 }
 
 OP(core)
