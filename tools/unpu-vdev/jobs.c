@@ -111,6 +111,10 @@ static void watch_job_end(void *arg, uint32_t host, uint64_t seqno, int error, u
 		if (ctx->ending && !ctx->num_jobs)
 			ctx_ended(w, ctx);
 	}
+	if (error) {
+		w->suspect = true;
+		vdev_wake(w);
+	}
 	vdev_unlock(w);
 }
 

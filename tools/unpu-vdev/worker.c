@@ -128,7 +128,7 @@ static int open_held(struct vdev_worker *w, const struct unpu_device_watch *watc
 	if (w->config->no_sandbox)
 		sandbox_off();
 	if (!is_cpu(w->config)) {
-		sandbox_allow_gpu();
+		sandbox_allow_gpu_alone();
 		sandbox_enter();
 		return open_device(w->config, watch, &w->dev);
 	}
@@ -314,6 +314,24 @@ static void check_deadline(struct vdev_worker *w, uint64_t now)
 		vdev_die(VDEV_EXIT_STUCK, "a job does not stop");
 }
 
+/*
+ * A job that hung, or was cancelled, ends as such also when its device was lost by it: that only
+ * the device's counters tell.
+ */
+static void check_lost(struct vdev_worker *w)
+{
+	struct drm_unpu_dev_stats stats = { 0 };
+	uint32_t size = sizeof(stats);
+	bool suspect;
+
+	vdev_lock(w);
+	suspect = w->suspect;
+	w->suspect = false;
+	vdev_unlock(w);
+	if (suspect && !query(w, DRM_UNPU_QUERY_DEV_STATS, &stats, &size) && stats.resets)
+		vdev_die(VDEV_EXIT_LOST, "the device is lost");
+}
+
 /* Until the doorbell, a thread of this process, `until`, or the end: then false. */
 static bool sleep_until(struct vdev_worker *w, uint64_t until)
 {
@@ -359,6 +377,7 @@ static void serve(struct vdev_worker *w)
 		uint64_t now = vdev_now();
 
 		check_deadline(w, now);
+		check_lost(w);
 		if (vdev_worker_turn(w))
 			beats = least(beats, now + BEAT_NS);
 		else

@@ -100,6 +100,7 @@ struct vdev_worker {
 	struct vdev_task *queue, **queue_tail;
 
 	struct vdev_ctx ctxs[UNPU_PROTO_MAX_CTXS];
+	bool suspect;			/* a job failed, and the device with it, perhaps */
 	struct vdev_report report;
 };
 
