@@ -100,6 +100,8 @@ static int dev_query(struct inproc *dev, struct drm_unpu_dev_query *args)
 		unpu_inproc_lock(dev);
 		stats = dev->stats;
 		unpu_inproc_unlock(dev);
+		if (dev->engine->ops->used)
+			stats.device_used_bytes += dev->engine->ops->used(dev->engine);
 		answer = &stats;
 		size = sizeof(stats);
 		least = UNPU_V1_DEV_STATS;

@@ -81,6 +81,8 @@ struct unpu_engine_ops {
 	int (*run)(struct unpu_engine *engine, struct unpu_program *program, uint32_t repeat,
 		   const atomic_uint *cancel, uint32_t *done);
 	void (*destroy)(struct unpu_engine *engine);
+	/* Bytes that it has taken besides those of buffers. At any time; NULL: none. */
+	uint64_t (*used)(struct unpu_engine *engine);
 };
 
 struct unpu_engine {

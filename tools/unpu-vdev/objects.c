@@ -287,6 +287,21 @@ static int make_shader(struct vdev_worker *w, const struct unpu_proto_shader *sh
 	return err;
 }
 
+/* What its shaders take is known when they are compiled. */
+static int make_program(struct vdev_worker *w, const struct unpu_proto_program *program,
+			uint32_t *handle, uint64_t *error_index)
+{
+	struct drm_unpu_program_destroy args;
+	int err = vdev_program_make(w, program, handle, error_index);
+
+	if (err || device_used(w) <= w->info.heap_device_bytes)
+		return err;
+	vdev_log_rarely("no room for a program and its shaders (--memory)");
+	args = (struct drm_unpu_program_destroy){ .program_id = *handle };
+	w->dev->ops->program_destroy(w->dev, &args);
+	return -ENOMEM;
+}
+
 static void object_make(struct vdev_worker *w, struct vdev_object *object)
 {
 	const struct unpu_proto_command *command = object->command;
@@ -299,7 +314,7 @@ static void object_make(struct vdev_worker *w, struct vdev_object *object)
 	else if (object->kind == VDEV_SHADER)
 		err = make_shader(w, &command->shader, &handle);
 	else
-		err = vdev_program_make(w, &command->program, &handle, &value);
+		err = make_program(w, &command->program, &handle, &value);
 	vdev_lock(w);
 	object->handle = err ? 0 : handle;
 	if (object->generation == w->generation)

@@ -188,7 +188,7 @@ static void canary_destroy(struct unpu_vk_engine *e, struct unpu_vk_canary *c)
 		vk->fn.DestroyCommandPool(vk->device, c->pool, NULL);
 		vk->fn.DestroyDescriptorPool(vk->device, c->descriptors, NULL);
 	}
-	unpu_vk_pipeline_put(c->call.pipeline);
+	unpu_vk_pipeline_put(&e->shaders, c->call.pipeline);
 	unpu_vk_buffer_destroy(vk, &c->buffer);
 	free(c->answer);
 	free(c);

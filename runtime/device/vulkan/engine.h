@@ -38,6 +38,7 @@ struct unpu_vk_shaders {
 	VkPipelineLayout layouts[UNPU_SHADER_COUNT];
 	VkShaderModule *modules;		/* of unpu_vk_modules[], when needed */
 	struct unpu_vk_pipeline *pipelines;
+	atomic_uint num_in_use;			/* of them, by programs */
 	VkPipelineCache cache;
 	uint64_t cache_hash;			/* of what the disk held */
 };
@@ -67,7 +68,10 @@ void unpu_vk_shaders_finish(struct unpu_vk *vk, struct unpu_vk_shaders *shaders)
 int unpu_vk_pipeline_get(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,
 			 const struct unpu_vk_tuning *tuning, uint32_t kind, const uint32_t *spec,
 			 bool no_embed, struct unpu_vk_pipeline **pipeline);
-void unpu_vk_pipeline_put(struct unpu_vk_pipeline *pipeline);
+/* pipeline may be NULL. */
+void unpu_vk_pipeline_put(struct unpu_vk_shaders *shaders, struct unpu_vk_pipeline *pipeline);
+/* Of those that no program uses any more only some are kept. */
+void unpu_vk_pipelines_trim(struct unpu_vk *vk, struct unpu_vk_shaders *shaders);
 
 /* ---- cache.c --------------------------------------------------------------------------------- */
 

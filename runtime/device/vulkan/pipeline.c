@@ -7,7 +7,7 @@
 
 #include "runtime/device/vulkan/engine.h"
 
-/* Pipelines from which on idle ones are dropped: a model takes about 20. */
+/* Pipelines that no program uses and that are kept all the same: a model takes about 20. */
 #define MAX_IDLE	128u
 /* Rows of a panel of all *_R32 layouts. */
 #define PANEL	32u
@@ -363,16 +363,14 @@ static void pipeline_destroy(struct unpu_vk *vk, struct unpu_vk_pipeline *p)
 	free(p);
 }
 
-/* Once there are many, those that no program uses. */
-static void drop_idle(struct unpu_vk *vk, struct unpu_vk_shaders *shaders)
+/* The newest come first. */
+void unpu_vk_pipelines_trim(struct unpu_vk *vk, struct unpu_vk_shaders *shaders)
 {
 	struct unpu_vk_pipeline **at = &shaders->pipelines, *p;
-	uint32_t count = 0;
+	uint32_t idle = 0;
 
-	for (p = *at; p; p = p->next)
-		count++;
-	while (count >= MAX_IDLE && (p = *at)) {
-		if (p->refs) {
+	while ((p = *at)) {
+		if (p->refs || idle++ < MAX_IDLE) {
 			at = &p->next;
 			continue;
 		}
@@ -390,7 +388,6 @@ static int pipeline_create(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,
 
 	if (!p)
 		return unpu_fail(&vk->log, -ENOMEM, "vulkan: no memory for a pipeline");
-	drop_idle(vk, shaders);
 	*p = *key;
 	p->refs = 1;
 	err = module_create(vk, shaders, p->module);
@@ -404,6 +401,7 @@ static int pipeline_create(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,
 	unpu_vk_count(&vk->counters.pipelines, 1);
 	p->next = shaders->pipelines;
 	shaders->pipelines = p;
+	atomic_fetch_add(&shaders->num_in_use, 1);
 	*pipeline = p;
 	return 0;
 }
@@ -429,7 +427,8 @@ int unpu_vk_pipeline_get(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,
 		if (p->kind != kind || p->no_embed != key.no_embed || p->module != key.module ||
 		    p->local != key.local || memcmp(p->spec, key.spec, sizeof(key.spec)))
 			continue;
-		p->refs++;
+		if (!p->refs++)
+			atomic_fetch_add(&shaders->num_in_use, 1);
 		*pipeline = p;
 		return 0;
 	}
@@ -437,10 +436,10 @@ int unpu_vk_pipeline_get(struct unpu_vk *vk, struct unpu_vk_shaders *shaders,
 }
 
 /* Programs come and go with context buckets; what they are made of is wanted again. */
-void unpu_vk_pipeline_put(struct unpu_vk_pipeline *pipeline)
+void unpu_vk_pipeline_put(struct unpu_vk_shaders *shaders, struct unpu_vk_pipeline *pipeline)
 {
-	if (pipeline)
-		pipeline->refs--;
+	if (pipeline && !--pipeline->refs)
+		atomic_fetch_sub(&shaders->num_in_use, 1);
 }
 
 /* Written at the end, once, and only when the driver has something new to keep: SD cards wear. */

@@ -576,7 +576,8 @@ void unpu_vk_program_release(struct unpu_vk_engine *e, struct unpu_program *prog
 		vk->fn.DestroyDescriptorPool(vk->device, p->descriptors, NULL);
 	}
 	for (uint32_t i = 0; i < p->num_calls; i++)
-		unpu_vk_pipeline_put(p->calls[i].pipeline);
+		unpu_vk_pipeline_put(&e->shaders, p->calls[i].pipeline);
+	unpu_vk_pipelines_trim(vk, &e->shaders);
 	unpu_vk_imports_release(&p->imports);
 	free(p->calls);
 	free(p);
