@@ -549,6 +549,10 @@ static void a_worker_that_dies_is_replaced_in_a_new_epoch(void **state)
 	epoch = GUEST_WORD(&r.g, epoch);
 	worker_start(&r);
 	assert_true(GUEST_WAIT_NOT(&r.g, epoch, epoch));
+	assert_true(GUEST_WAIT(&r.g, state, UNPU_PROTO_STATE_READY));
+	/* It does not do once more what stands in the rings: that job would end it, too. */
+	nothing_comes(&r);
+	assert_int_equal(GUEST_WORD(&r.g, attached), 0);
 	/* What was in mapped buffers is still there. */
 	assert_memory_equal(r.g.window + AT_SRC, "EXIT", 4);
 	guest_attach(&r.g);
