@@ -322,7 +322,8 @@ $(hooked_vdev): $(call obj,$(vdev_src)) $(shared) $(hooks) $(vdev_hooks) $(lib)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIBS)
 
-$(liar): $(call obj,$(liar_src) $(filter %/ivshmem.c %/link.c %/log.c %/socket.c,$(vdev_src))) $(lib)
+liar_parts := $(filter %/ivshmem.c %/link.c %/log.c %/socket.c,$(vdev_src))
+$(liar): $(call obj,$(liar_src) $(liar_parts)) $(lib)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(link) $(LIBS)
 
