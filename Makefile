@@ -329,8 +329,9 @@ $(liar): $(call obj,$(liar_src) $(liar_parts)) $(lib)
 
 $(check): $(call obj,$(check_src)) $(hooks)
 $(filter $(O)/tests/unit/vulkan_%,$(units)): $(hooks)
-$(filter $(O)/tests/unit/vdev_%,$(units)): $(vdev_hooks)
-$(filter $(O)/tests/unit/vdev_% $(O)/tests/fuzz/proto,$(units) $(fuzzers)): $(shared) \
+vdev_units := $(filter $(O)/tests/unit/vdev_% $(O)/tests/unit/vulkan_vdev,$(units))
+$(vdev_units): $(vdev_hooks)
+$(vdev_units) $(filter $(O)/tests/fuzz/proto,$(fuzzers)): $(shared) \
 	$(call obj,$(filter-out %/main.c,$(vdev_src)))
 $(O)/tests/unit/vulkan_core: TEST_LDFLAGS += -Wl,--wrap=dlopen,--wrap=dlsym,--wrap=dlclose
 $(units) $(fuzzers) $(makers) $(benches): $(O)/%: $(O)/%.o
