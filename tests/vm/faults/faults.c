@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A module of faults: insmod faults.ko fault=NAME makes that one while it loads, and does not stay.
- * tests/vm/selftest proves with it that the debug kernel finds them and that the judge sees it. None
- * of them does any harm to the machine. After the first of lockdep's complaints there is no other.
+ * tests/vm/selftest proves with it that the debug kernel finds them and that the judge sees it.
+ * None of them does any harm to the machine. Lockdep's must be the first.
  */
 #include <linux/kernel.h>
 #include <linux/list.h>
