@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What happens at once: a time-out and the end of its context, file, process or device; threads that
- * submit while it goes; objects that end under the jobs that use them; a caller whose memory does not
- * come; one hang after the other. For root.
+ * What happens at once: a time-out and the end of its context, file, process or device; threads
+ * that submit while it goes; objects that end under the jobs that use them; a caller whose memory
+ * does not come; one hang after the other. For root.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,15 +26,6 @@
 /* What header and design promise after a job's deadline. */
 #define PROMISE_MS	1000
 #define PAGE		4096u
-
-/* Limits of time: what is promised, on a machine that is as slow as this one. */
-static uint64_t slowed(uint64_t ms)
-{
-	const char *text = getenv("UNPU_SLOW");
-	int n = text ? atoi(text) : 1;
-
-	return n > 1 ? n * ms : ms;
-}
 
 static bool is_long(void)
 {
@@ -165,7 +156,7 @@ static void race_act(struct __test_metadata *_metadata, struct race *r, enum eve
 
 static void race_end(struct __test_metadata *_metadata, struct race *r, enum event event)
 {
-	uint64_t deadline = r->began + slowed(TIMEOUT_MS + PROMISE_MS) * MS, now = now_ns();
+	uint64_t deadline = r->began + node_slowed(TIMEOUT_MS + PROMISE_MS) * MS, now = now_ns();
 	int status = sync_file_status(r->fences[0], now < deadline ? (deadline - now) / MS : 0);
 
 	ASSERT_TRUE(status == -ETIME || status == other_errno[event]) {
@@ -241,7 +232,7 @@ static bool node_has_words(void)
 
 TEST_F_TIMEOUT(timeout, meets, 36000)
 {
-	int64_t at, left, fires, step = is_long() ? 500 : 4000;
+	int64_t at, left, fires, step = is_long() ? 500 : node_is_mock() ? 8000 : 4000;
 	struct race r;
 
 	if (!node_has_words())
@@ -294,7 +285,7 @@ static int64_t slabs_growth(const struct slabs *before, const struct slabs *now,
 
 			if (strcmp(before->caches[i].name, now->caches[k].name) || more <= most)
 				continue;
-			/* What vfree() leaves, as of dumps that nobody reads, is freed when it is much. */
+			/* What vfree() leaves, as of dumps nobody reads, goes when it is much. */
 			if (!strcmp(now->caches[k].name, "vmap_area"))
 				continue;
 			most = more;
@@ -308,14 +299,15 @@ static int64_t slabs_growth(const struct slabs *before, const struct slabs *now,
  * No cache has an object more for every second hang. Freed memory takes its time, and some that
  * came at the beginning stays. A kernel that keeps what is freed to find its use has other means.
  */
-static void slabs_check(struct __test_metadata *_metadata, const struct slabs *before, int64_t hangs)
+static void slabs_check(struct __test_metadata *_metadata, const struct slabs *before,
+			int64_t hangs)
 {
 	uint64_t deadline = now_ns() + PATIENCE_MS * MS;
 	static struct slabs now;
 	const char *name = "";
 	int64_t most;
 
-	if (slowed(1) > 1)
+	if (node_slowed(1) > 1)
 		return;
 	ASSERT_GT(before->num, 50);
 	do {
@@ -340,7 +332,7 @@ static uint64_t hang_once(struct __test_metadata *_metadata, struct client *c, u
 	fd = sync_file_export(c, syncobj);
 	ASSERT_EQ(sync_file_status(fd, PATIENCE_MS), -ETIME);
 	took = (now_ns() - began) / MS;
-	ASSERT_LE(took, slowed(TIMEOUT_MS + PROMISE_MS));
+	ASSERT_LE(took, node_slowed(TIMEOUT_MS + PROMISE_MS));
 	query = ctx_query(c, ctx);
 	ASSERT_EQ(query.state, DRM_UNPU_CTX_GUILTY);
 	ASSERT_EQ(query.failed_errno, -ETIME);
@@ -367,7 +359,7 @@ TEST_F_TIMEOUT(hangs, in_a_row, 36000)
 {
 	struct client c = client_open();
 	/* There is no watchdog in the mock: the driver's takes its time. */
-	uint32_t hang, ctx, hangs = (is_long() ? 10 : 1) * (node_is_mock() ? 100 : 300), i;
+	uint32_t hang, ctx, hangs = (is_long() ? 10 : 1) * (node_is_mock() ? 60 : 300), i;
 	uint64_t slowest = 0, took;
 	struct drm_unpu_dev_stats before, after;
 	static struct slabs slabs;
@@ -431,8 +423,8 @@ static void *crowd_submits(void *arg)
 	int err;
 
 	do {
-		err = submit_try(&crowd->c, crowd->ctxs[i % 2], i % 3 ? crowd->slow : crowd->program,
-				 1 + i % 3, NULL, 0, &seqno);
+		err = submit_try(&crowd->c, crowd->ctxs[i % 2],
+				 i % 3 ? crowd->slow : crowd->program, 1 + i % 3, NULL, 0, &seqno);
 		crowd->submitted += !err;
 		i++;
 		/* LOST comes a moment before the calls end. */
@@ -543,7 +535,8 @@ TEST_F_TIMEOUT(crowd, is_unbound, 36000)
 		destroyed += crowd.destroyed;
 		waited += crowd.waited;
 	}
-	TH_LOG("%u times: %u jobs, %u sets of objects, %u waits", rounds, submitted, destroyed, waited);
+	TH_LOG("%u times: %u jobs, %u sets of objects, %u waits", rounds, submitted, destroyed,
+	       waited);
 	ASSERT_GT(submitted, 0);
 	ASSERT_GT(waited, 0);
 }
@@ -732,7 +725,7 @@ static bool done_within(const struct in_thread *in, uint32_t ms)
 	return in->done;
 }
 
-/* Its owner may keep it away as long as he likes; an unplug, of any device, does not wait for him. */
+/* Its owner may keep it away as long as he likes: no unplug, of any device, waits for him. */
 TEST_F(caller, keeps_no_unbind_waiting)
 {
 	struct blocked blocked = { .c = client_open() }, unbinds = { 0 };
@@ -748,7 +741,7 @@ TEST_F(caller, keeps_no_unbind_waiting)
 	ASSERT_EQ(pthread_create(&threads[0], NULL, thread_calls, &calls), 0);
 	ASSERT_TRUE(slowfs_asked(PATIENCE_MS));
 	ASSERT_EQ(pthread_create(&threads[1], NULL, thread_calls, &goes), 0);
-	gone = done_within(&goes, slowed(5000));
+	gone = done_within(&goes, node_slowed(5000));
 	ASSERT_FALSE(calls.done);
 	slowfs_give();
 	ASSERT_EQ(pthread_join(threads[0], NULL), 0);
