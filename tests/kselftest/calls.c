@@ -126,7 +126,7 @@ static void trouble(const char *what)
 
 /*
  * This process makes calls, too, and has nobody else to tell that one does not end. All time-outs
- * here count their own short sleeps: clocks of emulated machines that get no time have jumped.
+ * here count their own short sleeps: who got no time for a while is not late.
  */
 static void *watch_main(void *arg)
 {
