@@ -180,6 +180,8 @@ struct unpu_device {
 	struct workqueue_struct *submit_wq;	/* ordered: run_job and free_job of all contexts */
 	struct workqueue_struct *reset_wq;	/* ordered: time-outs, cancels, losses, attaching */
 	struct delayed_work lost_work;
+	/* Of contexts that were told to stop without a pause between them. */
+	ktime_t cancel_begin, cancel_end;
 	/* Under ctx_lock. Set before the epoch counts up, until a reset or resume has succeeded. */
 	bool lost;
 	u32 losses;			/* also those that came while it was lost */
@@ -331,6 +333,7 @@ struct unpu_ctx {
 	u32 progress;
 	ktime_t progress_time, head_time;
 	ktime_t cancel_time;
+	ktime_t guilty_time;		/* under lock; when it ought to have been found out */
 
 	struct work_struct release_work;	/* on the module's own */
 };

@@ -183,8 +183,10 @@ static void unpu_ctx_condemn_locked(struct unpu_ctx *ctx, u32 state, int error)
 	lockdep_assert_held(&ctx->lock);
 
 	ctx->cancelled = true;
-	if (ctx->state == DRM_UNPU_CTX_OK)
+	if (ctx->state == DRM_UNPU_CTX_OK) {
 		ctx->state = state;
+		ctx->guilty_time = ktime_get();
+	}
 	list_for_each_entry(job, &ctx->jobs, link)
 		if (!job->error)
 			job->error = error;
@@ -592,6 +594,26 @@ static void unpu_ctx_set_detached(struct unpu_ctx *ctx)
 	unpu_device_unblock(udev, since);
 }
 
+/*
+ * Guilty ones: what they have waited for their turn, while others' jobs were told to stop, is taken
+ * from their own time. A device that stops each at the last moment must not make the last fence of
+ * many late. How long a watchdog was not run for other reasons is no fault of the device.
+ */
+static unsigned int unpu_ctx_guilty_ms(struct unpu_ctx *ctx)
+{
+	struct unpu_device *udev = ctx->udev;
+	ktime_t now = ktime_get();
+	s64 late_ms;
+
+	if (ktime_ms_delta(now, READ_ONCE(udev->cancel_end)) > UNPU_MIN_TICK_MS)
+		udev->cancel_begin = now;
+	spin_lock(&ctx->lock);
+	late_ms = min(ktime_ms_delta(now, ctx->guilty_time),
+		      ktime_ms_delta(now, udev->cancel_begin));
+	spin_unlock(&ctx->lock);
+	return max_t(s64, UNPU_CANCEL_MS - late_ms, UNPU_CANCEL_GLANCE_MS);
+}
+
 /* How long the device may keep the queue of the watchdogs waiting for it. */
 static unsigned int unpu_ctx_cancel_ms(struct unpu_ctx *ctx)
 {
@@ -599,7 +621,7 @@ static unsigned int unpu_ctx_cancel_ms(struct unpu_ctx *ctx)
 
 	if (unpu_ctx_has_patience(ctx) || !unpu_ctx_runs(ctx))
 		return UNPU_CANCEL_GLANCE_MS;
-	return told ? 0 : UNPU_CANCEL_MS;
+	return told ? 0 : unpu_ctx_guilty_ms(ctx);
 }
 
 /*
@@ -618,6 +640,7 @@ static void unpu_ctx_detach(struct unpu_ctx *ctx)
 	drm_sched_wqueue_stop(&ctx->sched);
 	cookie = dma_fence_begin_signalling();
 	ret = unpu_ctx_hw_destroy(ctx, unpu_ctx_cancel_ms(ctx));
+	WRITE_ONCE(ctx->udev->cancel_end, ktime_get());
 	if (!ret || (ret == -ETIMEDOUT && !unpu_ctx_runs(ctx)))
 		unpu_ctx_set_detached(ctx);
 	else if (ret == -ETIMEDOUT && unpu_ctx_has_patience(ctx))
@@ -667,6 +690,7 @@ static bool unpu_ctx_check_time(struct unpu_ctx *ctx, u64 *seqno, u64 *ns)
 		*ns = ktime_to_ns(ktime_sub(now, ctx->head_time));
 		job->error = -ETIME;
 		unpu_ctx_condemn_locked(ctx, DRM_UNPU_CTX_GUILTY, -ECANCELED);
+		ctx->guilty_time = ktime_add_ns(now, left);
 	}
 	spin_unlock(&ctx->lock);
 	if (job && !hung)
