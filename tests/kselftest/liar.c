@@ -55,7 +55,7 @@ struct lie {
 #define DEFAULT_MS	250u
 
 static const struct lie lies[] = {
-	{ "honest", WORKS },
+	{ "honest" },	/* which is another process in its place */
 	{ "attach never", BEFORE | UNBOUND }, { "attach wrong", BEFORE | UNBOUND },
 	{ "attach failed", BEFORE | UNBOUND }, { "attach magic", BEFORE | UNBOUND },
 	{ "attach version", BEFORE | UNBOUND }, { "attach size", BEFORE | UNBOUND },
@@ -91,6 +91,7 @@ static const struct lie lies[] = {
 
 static char slot[64];
 static uint32_t slow = 1;
+static bool is_long;
 
 static bool host(const char *words, char *answer, size_t size)
 {
@@ -205,13 +206,15 @@ static uint32_t log_lines(bool show)
 
 /* ---- work ----------------------------------------------------------------------------------- */
 
-/* What the worker is at, for who waits for it. */
+/* What the worker is at, for who waits for it; of several the last one. */
 static struct shared {
 	volatile uint64_t since;
 	char doing[32];
 	char wrong[160];
 	uint32_t rounds, good;
 } *shared;
+static pid_t parent;
+static uint64_t since;
 
 __attribute__((noreturn, format(printf, 1, 2)))
 static void wrong(const char *format, ...)
@@ -221,13 +224,16 @@ static void wrong(const char *format, ...)
 	va_start(args, format);
 	vsnprintf(shared->wrong, sizeof(shared->wrong), format, args);
 	va_end(args);
+	if (getpid() == parent)
+		die("%s", shared->wrong);
 	_exit(KSFT_FAIL);
 }
 
 static void begin(const char *what)
 {
 	snprintf(shared->doing, sizeof(shared->doing), "%s", what);
-	shared->since = now_ns();
+	since = now_ns();
+	shared->since = since;
 }
 
 /* What a call may say for which only the device is to blame. */
@@ -253,7 +259,7 @@ static bool must_work;
 
 static int end(int err, uint32_t limit_ms)
 {
-	uint64_t ms = (now_ns() - shared->since) / MS;
+	uint64_t ms = (now_ns() - since) / MS;
 
 	if (ms > (limit_ms + LOAD_MS) * slow)
 		wrong("%s took %llu ms", shared->doing, (unsigned long long)ms);
@@ -636,7 +642,7 @@ static int one_lie(const struct lie *lie, bool under)
 /* ---- others --------------------------------------------------------------------------------- */
 
 /* Absurd limits and names: all of them, or some. */
-static void all_infos(bool all)
+static void all_infos(void)
 {
 	uint32_t num, i, seen = 0, was_bound = 0, bad = 0;
 	struct lie lie = { NULL, BEFORE };
@@ -646,7 +652,7 @@ static void all_infos(bool all)
 		die("how many infos? %s", answer);
 	num = strtoul(answer, NULL, 10);
 	bad += unbound("info");
-	for (i = 0; i < num; i += all ? 1 : 11) {
+	for (i = 0; i < num; i += is_long ? 1 : 11) {
 		snprintf(words, sizeof(words), "info %u", i);
 		lie.words = words;
 		tell(words);
@@ -701,12 +707,47 @@ static void mute_verdicts(void)
 			 (unsigned long long)(now_ns() - began) / MS);
 }
 
+/* Many that are found out at the same time, each stopped as late as may be. */
+static void many_hung(void)
+{
+	static const struct lie lie = { "progress 450", LONG_JOBS | MUTE_JOBS };
+	struct round r = { .c = { -1 } };
+	uint32_t i, limit = (MAX_JOB_MS + PROMISE_MS + LOAD_MS) * slow;
+	int fences[12], bad = 0, status;
+	uint64_t ms = 0;
+
+	memset(shared, 0, sizeof(*shared));
+	r.c.fd = node_open();
+	if (make_all(&r))
+		die("an honest device does not work");
+	tell(lie.words);
+	r.submitted = now_ns();
+	for (i = 0; i < ARRAY_SIZE(fences); i++) {
+		r.ctxs[1] = ctx_create(&r.c, DRM_UNPU_PRIORITY_NORMAL, TIMEOUT_MS * MS);
+		if (start(&r, 1, &fences[i]))
+			die("SUBMIT fails");
+	}
+	for (i = 0; i < ARRAY_SIZE(fences); i++) {
+		ms = (now_ns() - r.submitted) / MS;
+		status = sync_file_status(fences[i], ms < limit ? limit - ms : 0);
+		bad += !status || status == 1;
+		close(fences[i]);
+	}
+	ms = (now_ns() - r.submitted) / MS;
+	bad += ms < MAX_JOB_MS;
+	tell("honest");
+	drop(&r);
+	bad += heal("many");
+	ksft_test_result(!bad, "many hang at once: the last ends after %llu ms\n",
+			 (unsigned long long)ms);
+}
+
 /* Several at once, while it says anything. */
-static void random_lies(uint32_t seed, uint32_t seconds)
+static void random_lies(void)
 {
 	static const struct lie lie = { "random", 0 };
+	uint32_t seed = now_ns() / 1000 % 100000, seconds = is_long ? 120 : 5, lines, i;
 	char words[64];
-	uint32_t lines, i;
 	pid_t pids[3];
 	int bad = 0;
 
@@ -758,47 +799,65 @@ static void gone(void)
 	ksft_test_result(!bad, "the process is gone\n");
 }
 
-static bool wanted(const struct lie *lie, const char *only, bool all)
+static const struct {
+	const char *name;
+	void (*run)(void);
+} others[] = {
+	{ "infos", all_infos }, { "another", other_info }, { "mute", mute_verdicts },
+	{ "many", many_hung }, { "random", random_lies }, { "leaks", leaks }, { "gone", gone },
+};
+
+static bool wanted(const char *words, uint32_t flags, const char *only)
 {
 	if (only)
-		return !strcmp(lie->words, only);
-	return all || !(lie->flags & RUN_LONG);
+		return !strcmp(words, only);
+	return is_long || !(flags & RUN_LONG);
+}
+
+static uint32_t run_lies(const char *only, bool count)
+{
+	uint32_t i, num = 0;
+
+	for (i = 0; i < ARRAY_SIZE(lies); i++) {
+		bool both = is_long && !(lies[i].flags & BEFORE);
+
+		if (!wanted(lies[i].words, lies[i].flags, only))
+			continue;
+		num += 1 + both;
+		if (count)
+			continue;
+		one_lie(&lies[i], i & 1);
+		if (both)
+			one_lie(&lies[i], !(i & 1));
+	}
+	for (i = 0; i < ARRAY_SIZE(others); i++) {
+		if (!wanted(others[i].name, 0, only))
+			continue;
+		num++;
+		if (!count)
+			others[i].run();
+	}
+	return num;
 }
 
 int main(int argc, char **argv)
 {
 	const char *only = argc > 2 ? argv[2] : NULL, *text = getenv("UNPU_SLOW");
-	bool all = getenv("UNPU_TEST_LONG");
-	uint32_t i, num = 0;
 
 	if (argc < 2)
 		die("which device of the PCI bus?");
 	snprintf(slot, sizeof(slot), "%s", argv[1]);
+	is_long = getenv("UNPU_TEST_LONG");
 	if (text && *text)
 		slow = strtoul(text, NULL, 10);
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 		      -1, 0);
-	for (i = 0; i < ARRAY_SIZE(lies); i++)
-		num += wanted(&lies[i], only, all) * (all && !(lies[i].flags & BEFORE) ? 2 : 1);
+	parent = getpid();
 	ksft_print_header();
-	ksft_set_plan(num + (only ? 0 : 6));
+	ksft_set_plan(run_lies(only, true));
 	tell("honest");
 	if (set_bound(true) == UINT32_MAX)
 		die("%s is not bound", slot);
-	for (i = 0; i < ARRAY_SIZE(lies); i++) {
-		if (!wanted(&lies[i], only, all))
-			continue;
-		one_lie(&lies[i], i & 1);
-		if (all && !(lies[i].flags & BEFORE))
-			one_lie(&lies[i], !(i & 1));
-	}
-	if (!only) {
-		all_infos(all);
-		other_info();
-		mute_verdicts();
-		random_lies(now_ns() / 1000 % 100000, all ? 120 : 5);
-		leaks();
-		gone();
-	}
+	run_lies(only, false);
 	ksft_finished();
 }

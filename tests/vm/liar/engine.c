@@ -179,7 +179,8 @@ static int run_copy(const struct liar *liar, const struct program *program,
 	uint32_t src, dst;
 
 	if (dispatch->shader_id >= UNPU_PROTO_MAX_IDS || !shaders[dispatch->shader_id] ||
-	    dispatch->num_bindings != 2 || (uint64_t)dispatch->first_binding + 2 > is->num_bindings ||
+	    dispatch->num_bindings != 2 ||
+	    (uint64_t)dispatch->first_binding + 2 > is->num_bindings ||
 	    (uint64_t)dispatch->const_offset + sizeof(of) > is->const_bytes)
 		return -EIO;
 	memcpy(&of, constants + dispatch->const_offset, sizeof(of));

@@ -221,7 +221,7 @@ static uint64_t live(struct liar *liar)
 		return liar->back_at;
 	if (liar->back_at) {
 		liar->back_at = 0;
-		if (liar->lie.how != LIAR_RANDOM)
+		if (liar->lie.how == LIAR_DIE || liar->lie.how == LIAR_STOP)
 			liar->lie.how = LIAR_HONEST;
 		liar_begin(liar);
 	}
@@ -230,6 +230,8 @@ static uint64_t live(struct liar *liar)
 		liar->beat_at = now + UNPU_PROTO_HEARTBEAT_MS * LIAR_MS;
 	}
 	until = lie_now_and_then(liar, now);
+	if (liar->back_at)
+		return liar->back_at;
 	serve(liar);
 	if (!liar->back_at && !vdev_link_sleeps(&liar->link))
 		return now;

@@ -49,7 +49,7 @@ enum liar_how {
 	LIAR_FLIP,	/* words change all the time: enum liar_words */
 	LIAR_STORM,	/* interrupts without end on vector arg */
 	LIAR_SILENT,	/* no interrupts */
-	LIAR_PROGRESS,	/* jobs do not end, their progress words run */
+	LIAR_PROGRESS,	/* jobs do not end, their progress words run; contexts do after arg ms */
 	LIAR_RANDOM,	/* any of these at any time */
 };
 
@@ -84,7 +84,8 @@ struct liar {
 	struct vdev_link link;
 	struct liar_lie lie;
 	uint64_t beat_at, back_at;	/* back_at: it stands still, or is dead, until then */
-	uint32_t random;	/* state of liar_random() */
+	uint64_t forgets_at, dies_at;
+	uint32_t random, beside;	/* states of liar_random(): beside is the flipper's */
 	struct liar_late late[LIAR_MAX_LATE];
 	/* Commands seen, and those with bytes in them that should be 0. */
 	uint64_t commands, leaks;

@@ -249,7 +249,7 @@ void liar_tell(struct liar *liar, enum liar_op op, const struct unpu_proto_event
 		how = any_how(liar);
 		arg = liar_random(&liar->random) % 700;
 	} else if (how == LIAR_PROGRESS) {
-		how = op == LIAR_JOB ? LIAR_MUTE : LIAR_HONEST;
+		how = op == LIAR_JOB ? LIAR_MUTE : op == LIAR_END ? LIAR_LATE : LIAR_HONEST;
 	} else if (!(liar->lie.ops >> op & 1)) {
 		how = LIAR_HONEST;
 	}
@@ -379,9 +379,16 @@ void lie_page(struct liar *liar)
 	}
 }
 
-uint64_t lie_now_and_then(struct liar *liar, uint64_t now)
+/* Answers that are lost keep callers for long: another process comes, and they go on. */
+static bool is_mortal(const struct liar *liar)
 {
-	static uint64_t forgets_at;
+	return liar->lie.how == LIAR_RANDOM ||
+	       (liar->lie.how == LIAR_FLIP &&
+		(liar->lie.arg == LIAR_ALL || liar->lie.arg == LIAR_EVENTS));
+}
+
+static uint64_t say_late(struct liar *liar, uint64_t now)
+{
 	uint64_t until = UINT64_MAX;
 	uint32_t i;
 
@@ -395,13 +402,26 @@ uint64_t lie_now_and_then(struct liar *liar, uint64_t now)
 			until = late->at;
 		}
 	}
+	return until;
+}
+
+uint64_t lie_now_and_then(struct liar *liar, uint64_t now)
+{
+	uint64_t until = say_late(liar, now);
+
+	if (is_mortal(liar)) {
+		if (liar->dies_at && now > liar->dies_at)
+			lie_dead(liar, liar_random(&liar->random) & 1, 50);
+		if (now > liar->dies_at)
+			liar->dies_at = now + (400 + liar_random(&liar->random) % 1000) * LIAR_MS;
+	}
 	if (liar->lie.how != LIAR_ATTACH || liar->lie.arg != LIAR_FORGETS)
 		return until;
-	if (now > forgets_at) {
+	if (now > liar->forgets_at) {
 		put(word_at(liar, AT(attached)), 0);
-		forgets_at = now + 150 * LIAR_MS;
+		liar->forgets_at = now + 150 * LIAR_MS;
 	}
-	return forgets_at;
+	return liar->forgets_at < until ? liar->forgets_at : until;
 }
 
 /* ---- words that change all the time --------------------------------------------------------- */
@@ -493,6 +513,16 @@ static void flip_on(struct liar *liar, enum liar_words words, uint32_t *random)
 	nap(20);
 }
 
+/* Never back, or who looks now and then may see no change. */
+static void progress_on(struct liar *liar)
+{
+	uint32_t i;
+
+	for (i = 1; i < UNPU_PROTO_MAX_CTXS; i++)
+		vdev_link_progress(&liar->link, i, liar_random(&liar->beside));
+	nap(1000);
+}
+
 static void storm(struct liar *liar, uint32_t vector)
 {
 	const uint64_t one = 1;
@@ -525,13 +555,14 @@ static void *flipper(void *arg)
 	struct liar *liar = arg;
 	uint32_t random = liar->random + 7;
 
+	liar->beside = random;
 	while (!atomic_load(&liar->flip_stop)) {
 		if (liar->lie.how == LIAR_STORM)
 			storm(liar, liar->lie.arg);
 		else if (liar->lie.how == LIAR_RANDOM)
 			flip_sometimes(liar, &random);
 		else if (liar->lie.how == LIAR_PROGRESS)
-			flip_on(liar, LIAR_CTXS, &random);
+			progress_on(liar);
 		else
 			flip_on(liar, (enum liar_words)liar->lie.arg, &random);
 	}
@@ -564,6 +595,7 @@ void lie_stop(struct liar *liar)
 	liar->flips = false;
 	memset(liar->late, 0, sizeof(liar->late));
 	liar->back_at = 0;
+	liar->dies_at = 0;
 }
 
 /* ---- what it says of itself ----------------------------------------------------------------- */
