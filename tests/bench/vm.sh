@@ -4,13 +4,13 @@
 # tests/bench/vm.sh [MODEL...], by default the shape of SmolLM2-135M with random weights, Q4_0 and
 # Q8_0, made by the tools of the shared folder. One thread each, in turn, medians; exits 1 below
 # 0.8 of the host's speed. Environment: UNPU_BUILD, UNPU_SHARED, ROUNDS (5), PROMPT (16), GENERATE
-# (64), VDEV (what serves the guest).
+# (64), VDEV (what serves the guest), DEVICE (cpu; vulkan:N: behind the guest and on the host).
 # shellcheck source=tests/vm/lib.bash
 . "$(dirname "$0")/../vm/lib.bash"
 
 rounds=${ROUNDS:-5}
 words="-p ${PROMPT:-16} -n ${GENERATE:-64} -r 1"
-vdev=${VDEV:-$build/unpu-vdev}
+vdev=${VDEV:-$build/unpu-vdev} device=${DEVICE:-cpu}
 results=$work/results
 models=("$@")
 python=$(command -v /usr/bin/python3 || command -v python3)
@@ -65,7 +65,7 @@ make_initrd() {
 on_host() { # $1: name of a model
 	local json
 	# shellcheck disable=SC2086 # words
-	json=$("$build/unpu" bench "$work/models/$1" -d cpu -t 1 --json $words) || return
+	json=$("$build/unpu" bench "$work/models/$1" -d "$device" -t 1 --json $words) || return
 	echo "host $1 $(echo "$json" | tr -d '\n')" >>"$results"
 }
 
@@ -89,7 +89,7 @@ if ! make_disk || ! make_initrd; then
 	say 'no disk, or no initramfs'
 	exit 1
 fi
-vdev_start "$vdev" "$work/vdev.sock" "$work/vdev.log" -d cpu -t 1 || exit
+vdev_start "$vdev" "$work/vdev.sock" "$work/vdev.log" -d "$device" -t 1 || exit
 qemu_unpu "$work/vdev.sock"
 boot_suite "$work/console" "$work/qemu.log" "${unpu_device[@]}" \
 	-drive "file=$work/disk,format=raw,if=virtio,readonly=on"
