@@ -346,8 +346,8 @@ static void poke_rings(struct attack *a)
 		poke(a->h, UNPU_PROTO_DEVICE + n / 6 % 1032 / 4 * 4, odd_value(&a->seed));
 		break;
 	default:
-		poke(a->h, UNPU_PROTO_SHADERS + draw(&a->seed) % (HEAP - UNPU_PROTO_SHADERS) / 4 * 4,
-		     odd_value(&a->seed));
+		n = draw(&a->seed) % (HEAP - UNPU_PROTO_SHADERS);
+		poke(a->h, UNPU_PROTO_SHADERS + n / 4 * 4, odd_value(&a->seed));
 	}
 	guest_ring(&a->h->c.g);
 }
@@ -609,6 +609,7 @@ static void workers_that_die(void **state)
 /* Memory as much as there is, kept by programs; ids as many as there are. */
 static void take_all(struct hostile *h)
 {
+	struct unpu_proto_command gone = guest_plain(UNPU_PROTO_BO_DESTROY, 0);
 	struct guest *g = &h->c.g;
 	uint32_t id, turn;
 
@@ -617,10 +618,8 @@ static void take_all(struct hostile *h)
 		answer(g, guest_bo(id, 0, 1u << 20));
 	answer(g, guest_shader(1, "copy.1"));
 	for (turn = 0; turn < 32; turn++) {
-		id = 1 + turn;
-		answer(g, guest_copy(g, 100 + turn, AT_IMAGE, 1, id, id, 0));
-		struct unpu_proto_command gone = guest_plain(UNPU_PROTO_BO_DESTROY, id);
-
+		gone.id = 1 + turn;
+		answer(g, guest_copy(g, 100 + turn, AT_IMAGE, 1, gone.id, gone.id, 0));
 		guest_send(g, &gone);
 		answer(g, guest_bo(1000 + turn, 0, 1u << 20));
 	}
