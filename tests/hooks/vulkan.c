@@ -9,7 +9,7 @@
  *   SIGRTMIN + 1 lost, 2 hang, 3 corrupt, 4 oom        at the next submit
  *   UNPU_VK_LIMITS=v3d42|v3d71|mali-g31|adreno6xx-low  what these report (research, 1.1)
  *   UNPU_VK_RANGE=BYTES   the most that one binding takes, below what is refused too
- *   UNPU_VK_TIMEOUT=SECONDS   what a job may take that says nothing of it: a busy machine's lavapipe
+ *   UNPU_VK_TIMEOUT=SECONDS   that a job may take: lavapipe on a busy machine
  *   UNPU_VK_TYPE=integrated|discrete|virtual|cpu|other; discrete: the host sees the window alone
  *
  * What it does not understand ends the program: a test with a misspelt fault must not pass.
