@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,23 +98,24 @@ static bool find_function(const char *name, unsigned long long *start, unsigned 
 	char line[256], symbol[128];
 
 	*start = 0;
-	*end = ~0ull;
-	while (file && fgets(line, sizeof(line), file)) {
+	*end = 0;
+	/* They come in order, and slowly. */
+	while (file && !*end && fgets(line, sizeof(line), file)) {
 		if (sscanf(line, "%llx %*c %127s", &at, symbol) != 2)
 			continue;
 		if (!strcmp(symbol, name))
 			*start = at;
-		else if (*start && at > *start && at < *end)
+		else if (*start && at > *start)
 			*end = at;
 	}
 	if (file)
 		fclose(file);
-	return *start;
+	return *end;
 }
 
 bool faults_within(const char *function)
 {
-	unsigned long long start = 0, end = ~0ull;
+	unsigned long long start = 0, end = ULONG_MAX;
 	char text[32];
 	size_t i;
 
