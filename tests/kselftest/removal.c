@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "kselftest_harness.h"
+#include "tests/kselftest/lib/host.h"
 #include "tests/kselftest/lib/node.h"
 
 #define NORMAL		DRM_UNPU_PRIORITY_NORMAL
@@ -24,7 +25,7 @@
 #define PAGES		4u
 #define NUM_JOBS	6u
 /* Header and design: every fence signals so much later than its context was lost, at most. */
-#define PROMISE_MS	(1000 * slowness())
+#define PROMISE_MS	node_slowed(1000)
 
 /* ---- what is expected ---------------------------------------------------------------------- */
 
@@ -49,23 +50,20 @@ static const struct thing dma_buf = { NO_JOB, DMA_BUF, 0, 0, -EAGAIN };
 static const struct thing sync_file = { RUNNING, SYNC_FILE, -ENODEV, -ECANCELED, -EAGAIN };
 static const struct thing syncobj = { RUNNING, SYNCOBJ, -ENODEV, -ECANCELED, -EAGAIN };
 
+struct held;
 struct way {
 	unsigned int loops, loops_long;
-	void (*remove)(struct __test_metadata *_metadata);	/* NULL: rmmod, which needs more */
+	/* NULL: rmmod, which needs more */
+	void (*remove)(struct __test_metadata *_metadata, struct held *h);
 	void (*bring)(struct __test_metadata *_metadata);
 };
 
-static unsigned int slowness(void)
-{
-	const char *text = getenv("UNPU_SLOW");
-	int n = text ? atoi(text) : 1;
-
-	return n > 0 ? n : 1;
-}
-
 static unsigned int num_loops(const struct way *way)
 {
-	return getenv("UNPU_TEST_LONG") ? way->loops_long : way->loops;
+	if (getenv("UNPU_TEST_LONG"))
+		return way->loops_long;
+	/* The mock has the same way out of the kernel, and less behind it. */
+	return node_is_mock() ? way->loops / 4 : way->loops;
 }
 
 /* ---- what a client holds ------------------------------------------------------------------- */
@@ -75,7 +73,7 @@ struct held {
 	struct client c;
 	uint32_t ctx, bo, program, syncobj;
 	uint8_t *map;			/* half of its pages were touched */
-	int ended, fences[NUM_JOBS];	/* sync_files: of a job at its end, and of those that are not */
+	int ended, fences[NUM_JOBS];	/* sync_files: of one that has ended, of those not */
 	int dma_buf, syncobj_fd;
 	pthread_t waiter;
 	volatile int waited;
@@ -99,7 +97,9 @@ static void begin_jobs(struct held *h)
 
 	for (i = 0; i < NUM_JOBS; i++) {
 		uint32_t handle = i ? syncobj_create(&h->c) : h->syncobj;
-		struct drm_unpu_sync syncs[2] = { sync_signal(handle, 0), sync_wait(h->syncobj, 0) };
+		struct drm_unpu_sync syncs[2] = {
+			sync_signal(handle, 0), sync_wait(h->syncobj, 0),
+		};
 		bool last = i == NUM_JOBS - 1;
 
 		submit_syncs(&h->c, last ? other : h->ctx, program, 1000, syncs, last ? 2 : 1);
@@ -155,8 +155,8 @@ static void check_fences(struct __test_metadata *_metadata, struct held *h, int 
 	ASSERT_EQ(sync_file_status(h->ended, 0), 1);
 	for (i = 0; i < NUM_JOBS && h->thing->jobs != NO_JOB; i++) {
 		now = now_ns();
-		ASSERT_EQ(sync_file_status(h->fences[i], now < deadline ? (deadline - now) / MS : 0),
-			  status) {
+		now = now < deadline ? deadline - now : 0;
+		ASSERT_EQ(sync_file_status(h->fences[i], now / MS), status) {
 			TH_LOG("fence %u of %u", i, NUM_JOBS);
 		}
 	}
@@ -249,7 +249,7 @@ static void from_under(struct __test_metadata *_metadata, const struct way *way,
 		ASSERT_EQ(h.waited, WAITS);
 		ASSERT_EQ(sync_file_status(h.fences[0], 0), 0);
 	}
-	way->remove(_metadata);
+	way->remove(_metadata, &h);
 	check_fences(_metadata, &h, thing->removed, now_ns() + PROMISE_MS * MS);
 	if (thing->jobs != NO_JOB) {
 		ASSERT_EQ(pthread_join(h.waiter, NULL), 0);
@@ -326,11 +326,17 @@ static void with_module(struct __test_metadata *_metadata, const struct thing *t
 
 /* ---- the ways ------------------------------------------------------------------------------ */
 
-static void by_sysfs(struct __test_metadata *_metadata)
+static void node_is_gone(struct __test_metadata *_metadata)
 {
-	bus_unbind();
+	ASSERT_FALSE(bus_is_bound());
 	ASSERT_EQ(open(node_path(), O_RDWR), -1);
 	ASSERT_EQ(errno, ENOENT);
+}
+
+static void by_sysfs(struct __test_metadata *_metadata, struct held *h)
+{
+	bus_unbind();
+	node_is_gone(_metadata);
 }
 
 static void sysfs_again(struct __test_metadata *_metadata)
@@ -338,8 +344,133 @@ static void sysfs_again(struct __test_metadata *_metadata)
 	bus_bind();
 }
 
+/* The kernel is told, lets go of it, and says so, before it goes. */
+static void by_eject(struct __test_metadata *_metadata, struct held *h)
+{
+	ASSERT_EQ(host("slot unplug"), 0);
+	node_is_gone(_metadata);
+}
+
+/* The file `name` of the device in sysfs, or of the port that it is behind. */
+static int open_pci(const char *name, int flags)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", name);
+	return open(path, flags | O_CLOEXEC);
+}
+
+#define PCI_CAPABILITIES	0x34
+#define PCI_CAP_EXPRESS		0x10
+#define EXPRESS_SLOT_CONTROL	0x18
+/* Power controller and indicator: off. */
+#define SLOT_OFF		0x0700
+
+static char port_config[64];
+
+/* The slot's power, by the registers of its port: no driver of the guest's looks after them. */
+static void set_power(struct __test_metadata *_metadata, bool on)
+{
+	uint8_t config[256];
+	uint16_t control;
+	uint32_t at, i;
+	int fd = open_pci(port_config, O_RDWR);
+
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(pread(fd, config, sizeof(config), 0), sizeof(config));
+	at = config[PCI_CAPABILITIES];
+	for (i = 0; i < 48 && at && config[at] != PCI_CAP_EXPRESS; i++)
+		at = config[at + 1];
+	ASSERT_EQ(config[at], PCI_CAP_EXPRESS);
+	at += EXPRESS_SLOT_CONTROL;
+	control = (config[at] | config[at + 1] << 8) & ~SLOT_OFF;
+	control |= on ? 0x100 : SLOT_OFF;
+	ASSERT_EQ(pwrite(fd, &control, sizeof(control), at), sizeof(control));
+	close(fd);
+}
+
+/* It is gone while the kernel thinks that it is there: reads are all ones, or zeroes. */
+static void check_absent(struct __test_metadata *_metadata, struct held *h)
+{
+	uint64_t seqno, deadline = now_ns() + PATIENCE_MS * MS;
+	struct drm_unpu_bo_create bo = { .size = PAGE };
+
+	check_fences(_metadata, h, h->thing->removed, now_ns() + PROMISE_MS * MS);
+	/* One that has nothing to do is looked at now and then. */
+	while (ctx_query(&h->c, h->ctx).state == DRM_UNPU_CTX_OK && now_ns() < deadline)
+		sleep_ms(1);
+	ASSERT_EQ(ctx_query(&h->c, h->ctx).state, DRM_UNPU_CTX_LOST);
+	ASSERT_EQ(submit_try(&h->c, h->ctx, h->program, 1, NULL, 0, &seqno), -EIO);
+	ASSERT_EQ(call(h->c.fd, DRM_IOCTL_UNPU_BO_CREATE, &bo), -ENODEV);
+	/* No signal, whatever is read. */
+	if (h->map)
+		h->map[1] = h->map[2 * PAGE];
+}
+
+static void forget_device(struct __test_metadata *_metadata)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/remove", bus_name());
+	fd = open_pci(path, O_WRONLY);
+	ASSERT_EQ(write(fd, "1", 1), 1);
+	close(fd);
+}
+
+/* What an ejection does in the kernel, without what it does in the machine. */
+static void by_remove(struct __test_metadata *_metadata, struct held *h)
+{
+	forget_device(_metadata);
+	node_is_gone(_metadata);
+}
+
+static void by_surprise(struct __test_metadata *_metadata, struct held *h)
+{
+	set_power(_metadata, false);
+	check_absent(_metadata, h);
+	forget_device(_metadata);
+	node_is_gone(_metadata);
+}
+
+/* Nobody waits for the probe, and the node is there before it can be opened. */
+static void wait_for_probe(struct __test_metadata *_metadata)
+{
+	uint64_t deadline = now_ns() + PATIENCE_MS * MS;
+	int fd = -1;
+
+	while (fd < 0 && now_ns() < deadline) {
+		if (bus_has_node())
+			fd = open(node_path(), O_RDWR | O_CLOEXEC);
+		if (fd < 0)
+			sleep_ms(5);
+	}
+	ASSERT_GE(fd, 0);
+	close(fd);
+}
+
+static void plug(struct __test_metadata *_metadata)
+{
+	ASSERT_EQ(host("slot plug"), 0);
+	wait_for_probe(_metadata);
+}
+
+/* The same device, as its power has left it. */
+static void power_up(struct __test_metadata *_metadata)
+{
+	int fd = open("/sys/bus/pci/rescan", O_WRONLY | O_CLOEXEC);
+
+	set_power(_metadata, true);
+	ASSERT_EQ(write(fd, "1", 1), 1);
+	close(fd);
+	wait_for_probe(_metadata);
+}
+
 static const struct way unbind = { 20, 200, by_sysfs, sysfs_again };
 static const struct way rmmod = { 20, 200 };
+static const struct way remove_ = { 5, 200, by_remove, power_up };
+static const struct way surprise = { 5, 200, by_surprise, power_up };
+static const struct way eject = { 5, 200, by_eject, plug };
 
 FIXTURE(matrix)
 {
@@ -355,7 +486,18 @@ FIXTURE_SETUP(matrix)
 {
 	if (geteuid())
 		SKIP(return, "root alone takes a device away");
-	bus_ensure_bound();
+	/* What a test before this one has taken out. */
+	if (!port_config[0]) {
+		bus_ensure_bound();
+	} else if (!bus_is_bound()) {
+		variant->way->bring(_metadata);
+	} else if (variant->way == &surprise) {
+		forget_device(_metadata);
+		power_up(_metadata);
+	} else {
+		/* Its number may be another. */
+		wait_for_probe(_metadata);
+	}
 }
 
 FIXTURE_TEARDOWN(matrix)
@@ -376,6 +518,9 @@ FIXTURE_VARIANT_ADD(matrix, __way##_##__thing) { &(__way), &(__thing) };
 
 ROWS(unbind)
 ROWS(rmmod)
+ROWS(remove_)
+ROWS(surprise)
+ROWS(eject)
 
 /* The case it runs in has a limit. */
 TEST_F_TIMEOUT(matrix, loops, 36000)
@@ -399,10 +544,57 @@ TEST_F_TIMEOUT(matrix, loops, 36000)
 	TH_LOG("%u loops, %llu ms", loops, (unsigned long long)(now_ns() - began) / MS);
 }
 
+/* The port that the device is behind: the folder that its own is in. */
+static void find_port(void)
+{
+	char path[64], to[512];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", bus_name());
+	n = readlink(path, to, sizeof(to) - 1);
+	to[n < 0 ? 0 : n] = 0;
+	if (strrchr(to, '/'))
+		*strrchr(to, '/') = 0;
+	if (!strrchr(to, '/'))
+		die("%s: not behind a port", path);
+	snprintf(port_config, sizeof(port_config), "%.40s/config", strrchr(to, '/') + 1);
+}
+
+/* The rows of some of the ways. */
+static int run_ways(char *self, const char *const *ways)
+{
+	static const char *const things[] = {
+		"idle", "busy", "hung", "mapping", "dma_buf", "sync_file", "syncobj",
+	};
+	char names[21][40], option[] = "-v", *args[2 * 21 + 1] = { self };
+	uint32_t i, n = 0;
+
+	for (; *ways; ways++) {
+		for (i = 0; i < ARRAY_SIZE(things); i++) {
+			snprintf(names[n], sizeof(names[n]), "%s_%s", *ways, things[i]);
+			args[1 + 2 * n] = option;
+			args[2 + 2 * n] = names[n];
+			n++;
+		}
+	}
+	return test_harness_run(1 + 2 * n, args);
+}
+
 int main(int argc, char **argv)
 {
+	static const char *const without_slot[] = { "unbind", "rmmod", NULL };
+	static const char *const with_slot[] = { "remove_", "surprise", NULL };
+	static const char *const with_eject[] = { "remove_", "surprise", "eject", NULL };
+	const char *const *ways = without_slot;
+
 	node_argument(&argc, argv);
 	if (!geteuid())
 		bus_remember();
-	return test_harness_run(argc, argv);
+	if (argc > 1)
+		return test_harness_run(argc, argv);
+	if (getenv("UNPU_SLOT")) {
+		find_port();
+		ways = getenv("UNPU_EJECT") ? with_eject : with_slot;
+	}
+	return run_ways(argv[0], ways);
 }
