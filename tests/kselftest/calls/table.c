@@ -93,7 +93,7 @@ const struct calls_values calls_values[] = {
 	VALUES(words), GOOD(map_sizes, 4), GOOD(protections, 3), GOOD(map_flags, 3),
 	GOOD(map_offsets, 4), VALUES(offsets), VALUES(touches), GOOD(priorities, 4),
 	GOOD(timeouts, 8), GOOD(shader_names, 7), GOOD(spec_words, 5), VALUES(shapes),
-	GOOD(program_flags, 7), GOOD(places, 6), GOOD(repeats, 9), GOOD(job_syncs, 11),
+	GOOD(program_flags, 7), GOOD(places, 6), GOOD(repeats, 9), GOOD(job_syncs, 8),
 	VALUES(points), GOOD(signalled, 4), VALUES(wait_flags), VALUES(waits_ms), VALUES(bits),
 	GOOD(open_flags, 3), VALUES(dmabuf_flags),
 };
