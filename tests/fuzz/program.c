@@ -95,7 +95,8 @@ struct numbers {
 static struct numbers make_numbers(struct fuzz_input *in)
 {
 	struct numbers n = {
-		.rows = 1 + below(in, 4), .slots = 1 + below(in, 3), .cells = 64 + 64 * below(in, 2),
+		.rows = 1 + below(in, 4), .slots = 1 + below(in, 3),
+		.cells = 64 + 64 * below(in, 2),
 		.hidden = 8 + below(in, 57), .ffn = 8 + below(in, 57), .vocab = 1 + below(in, 90),
 		.kv_heads = 1 + below(in, 2), .dim = 8 + 8 * below(in, 4),
 		.layout = below(in, DRM_UNPU_LAYOUT_COUNT), .numeric = below(in, 2),
