@@ -1163,7 +1163,32 @@ static void unload(void)
 	}
 }
 
-/* Only what the module does itself: before that, loading it is the kernel's. */
+/* Whether a driver that comes gets its devices at once. */
+static void set_autoprobe(const char *value)
+{
+	static const char *const files[] = {
+		"/sys/bus/pci/drivers_autoprobe", "/sys/bus/platform/drivers_autoprobe",
+	};
+	size_t i;
+	int fd;
+
+	for (i = 0; i < 2; i++) {
+		fd = open(files[i], O_WRONLY | O_CLOEXEC);
+		if (fd >= 0 && write(fd, value, 1) != 1)
+			die("%s: %s", files[i], strerror(errno));
+		close(fd);
+	}
+}
+
+static int load(int fd, const char *params)
+{
+	return syscall(SYS_finit_module, fd, params, 0) ? -errno : 0;
+}
+
+/*
+ * Only what the module does itself when it begins: before that, loading is the kernel's, and what
+ * comes with a device is seen at binding.
+ */
 static void run_load(const void *arg)
 {
 	const char *path = getenv("UNPU_MODULE"), *params = node_is_mock() ? "mock=1" : "";
@@ -1177,19 +1202,24 @@ static void run_load(const void *arg)
 	if (fd < 0)
 		bad("the module: %s", strerror(errno));
 	bus_remember();
+	set_autoprobe("0");
 	faults_within("do_one_initcall");
 	do {
 		current_n++;
 		unload();
 		fault_arm(current_n);
-		err = syscall(SYS_finit_module, fd, params, 0) ? -errno : 0;
+		err = load(fd, params);
 		reached = fault_disarm();
 		count(&tally, reached, err);
 		if (module_is_loaded() != !err)
 			bad("it gives %d, and does something else", err);
-		if (err && module_insert())
-			bad("it does not load without failures");
+		if (err && load(fd, params))
+			bad("it does not load without failures: %s", strerror(errno));
 	} while (reached);
+	unload();
+	set_autoprobe("1");
+	if (module_insert())
+		bad("it does not load in the end");
 	device_works();
 	tell(&tally, began);
 }
@@ -1382,6 +1412,7 @@ static void in_child(void (*test)(const void *), const void *arg, const char *na
 	waitpid(pid, &status, 0);
 	faults_end();
 	faults_within(NULL);
+	set_autoprobe("1");
 	ksft_test_result(pid > 0 && WIFEXITED(status) && !WEXITSTATUS(status), "%s\n", name);
 }
 
