@@ -281,7 +281,6 @@ void unpu_shader_put(struct unpu_shader *shader);
 int unpu_ioctl_program_create(struct drm_device *drm, void *data, struct drm_file *file);
 int unpu_ioctl_program_destroy(struct drm_device *drm, void *data, struct drm_file *file);
 struct unpu_program *unpu_program_find(struct unpu_file *ufile, u32 id);
-struct unpu_program *unpu_program_get(struct unpu_program *program);
 /* From anywhere, free_job included: what may sleep is left to a work. */
 void unpu_program_put(struct unpu_program *program);
 

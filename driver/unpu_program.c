@@ -45,12 +45,6 @@ static void unpu_program_release(struct kref *ref)
 	queue_work(unpu_release_wq, &program->release_work);
 }
 
-struct unpu_program *unpu_program_get(struct unpu_program *program)
-{
-	kref_get(&program->ref);
-	return program;
-}
-
 void unpu_program_put(struct unpu_program *program)
 {
 	if (program)
