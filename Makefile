@@ -534,7 +534,7 @@ help:
 	@echo 'make [all]       libunpu.a, libunpu.so and the command $(O)/unpu'
 	@echo 'make run         build, then write text: MODEL=file.gguf PROMPT="..." TOKENS=128'
 	@echo 'make test        all tests; parts: test-quick test-san test-cross test-vm'
-	@echo '                 longer: test-long'
+	@echo '                 longer: test-vm-debug test-long'
 	@echo 'make fuzz        the fuzz targets of tests/fuzz with libFuzzer (clang)'
 	@echo 'make bench       speed of MODEL=file.gguf; PEER=dir: beside its llama-bench'
 	@echo 'make shader-stats  what the shader compilers of three boards make of shaders/'
