@@ -161,8 +161,11 @@ static void executor_start(void)
 	struct calls_watch *watch = calls.shared->watches;
 	int i;
 
-	for (i = 0; i < CALLS_MAX_RUNNERS; i++)
-		watch[i].since = watch[i].tid = watch[i].pid = 0;
+	for (i = 0; i < CALLS_MAX_RUNNERS; i++) {
+		watch[i].since = 0;
+		watch[i].tid = 0;
+		watch[i].pid = 0;
+	}
 	sem_init(&calls.shared->start, 1, 0);
 	sem_init(&calls.shared->done, 1, 0);
 	fflush(stdout);
