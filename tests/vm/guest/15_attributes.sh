@@ -56,7 +56,8 @@ window() {
 		same "$1: the driver does not call it uncached" 0 "$uncached"
 	fi
 
-	same "$1: what the kernel has mapped" "$first $wanted" "$(ask_kernel "$(kernel_mapping)" 2>&1)"
+	same "$1: what the kernel has mapped" "$first $wanted" \
+		"$(ask_kernel "$(kernel_mapping)" 2>&1)"
 	check "$1: a buffer is mapped, and a job writes to it" begin_mapping
 	read -r _ phys kind byte </tmp/kinds
 	same "$1: what a user has mapped" "$wanted 1" "$kind $byte"

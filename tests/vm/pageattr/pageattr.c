@@ -37,12 +37,13 @@ static int ask_kernel(unsigned long at)
 {
 	unsigned int level;
 	pte_t *pte = lookup_address(at, &level);
+	const char *kind;
 
 	if (!pte)
 		return -EFAULT;
-	return scnprintf(answer, sizeof(answer), "0x%016llx %s\n", (u64)slow_virt_to_phys((void *)at),
-			 kind_of(pte_flags(*pte), level == PG_LEVEL_4K ? _PAGE_PAT :
-				 _PAGE_PAT_LARGE));
+	kind = kind_of(pte_flags(*pte), level == PG_LEVEL_4K ? _PAGE_PAT : _PAGE_PAT_LARGE);
+	return scnprintf(answer, sizeof(answer), "0x%016llx %s\n",
+			 (u64)slow_virt_to_phys((void *)at), kind);
 }
 
 #else
