@@ -22,7 +22,7 @@
 #include "tests/kselftest/lib/slowfs.h"
 
 #define NORMAL		DRM_UNPU_PRIORITY_NORMAL
-#define TIMEOUT_MS	20
+#define TIMEOUT_MS	node_slowed(20)	/* the second SUBMIT comes before it */
 /* What header and design promise after a job's deadline. */
 #define PROMISE_MS	1000
 #define PAGE		4096u
