@@ -16,7 +16,7 @@ busybox=$arm64_top/bin/busybox
 emulator=qemu-system-aarch64
 machine=(-machine virt -cpu "${UNPU_VM_CPU:-cortex-a72}")
 # It has one serial line of its own; the other is a PCI function, and the guest's first of that kind.
-second_line=(-device 'pci-serial,chardev=words,addr=0x10')
+second_line=(-device 'pci-serial,chardev=words,addr=0x1e')
 cmdline="${cmdline/ttyS0/ttyAMA0} unpu.line=ttyS0"
 
 arm64_kernel() {
