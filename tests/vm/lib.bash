@@ -271,6 +271,7 @@ memory=1024
 # Slabs are poisoned and checked, an oops ends the machine, and an emulated processor that was not
 # given time for a while has not locked up.
 cmdline='slub_debug=FZPU panic=-1 oops=panic watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120
+	workqueue.watchdog_thresh=120
 	hung_task_timeout_secs=100 no_console_suspend console=ttyS0 loglevel=7 printk.devkmsg=on
 	suspend.pm_test_delay=1'
 emulator=qemu-system-x86_64 machine=(-machine q35 -cpu "${UNPU_VM_CPU:-max}")
