@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "runtime/device/cpu/twin.h"
 #include "runtime/device/vulkan/engine.h"
 
 /* Between two looks at `cancel`. */
@@ -196,12 +197,24 @@ static int fault(struct unpu_vk_engine *e, struct unpu_program *program, const a
 
 /* ---- one submit ------------------------------------------------------------------------------ */
 
+/* Shaders that know no state do not look at the stop word between two rounds of a recording. */
+static bool looks_between(const struct unpu_program *program)
+{
+	for (uint32_t i = 0; program->stop && i < program->num_dispatches; i++)
+		if (unpu_twin_get(program->dispatches[i].kind)->stateless)
+			return false;
+	return true;
+}
+
 /* How many rounds go into this one. */
-static uint32_t rounds_of(const struct unpu_vk_engine *e, const struct unpu_vk_program *p,
+static uint32_t rounds_of(const struct unpu_vk_engine *e, const struct unpu_program *program,
 			  uint32_t repeat)
 {
+	const struct unpu_vk_program *p = program->priv;
 	uint64_t most = e->slice_ns ? e->slice_ns : SUBMIT_NS;
 
+	if (!looks_between(program))
+		return 1;
 	return repeat >= UNPU_VK_ROUNDS && p->round_ns && p->round_ns * UNPU_VK_ROUNDS <= most ?
 	       UNPU_VK_ROUNDS : 1;
 }
@@ -248,7 +261,7 @@ int unpu_vk_run(struct unpu_vk_engine *e, struct unpu_program *program, uint32_t
 		const atomic_uint *cancel, uint32_t *done)
 {
 	struct unpu_vk_program *p = program->priv;
-	uint32_t rounds = rounds_of(e, p, repeat);
+	uint32_t rounds = rounds_of(e, program, repeat);
 	int err = 0;
 
 	*done = 0;
