@@ -174,12 +174,14 @@ gpu_done() {
 	echo later >$bus_device/driver_override
 }
 
-# $1: a program of tests/kselftest, with results of its own
+# $1: a program of tests/kselftest, with results of its own, the rest: its options
 gpu_program() {
-	if [ -x "/kselftest/$1" ]; then
-		UNPU_SUSPEND=1 "/kselftest/$1" "$(node)"
+	name=$1
+	shift
+	if [ -x "/kselftest/$name" ]; then
+		UNPU_SUSPEND=1 "/kselftest/$name" "$@" "$(node)"
 	else
-		skip "kselftest $1 on a GPU" 'no sources of the kernel (tools/setup vm)'
+		skip "kselftest $name on a GPU" 'no sources of the kernel (tools/setup vm)'
 	fi
 }
 
