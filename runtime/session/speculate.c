@@ -106,7 +106,7 @@ static void put_rows(struct unpu_session *s, const uint32_t *ids, uint32_t draft
 	s->ring_head = unpu_session_state(s)->ring_head;
 }
 
-/* What the rows gave, as far as the drafts before them were right; nothing of a job that was cut. */
+/* What the rows gave, as far as the drafts before them were right; nothing when it was cut. */
 static int take_rows(struct unpu_session *s, const uint32_t *ids, uint32_t drafts, uint32_t *made)
 {
 	uint32_t all = __atomic_load_n(&unpu_session_state(s)->ring_head, __ATOMIC_RELAXED) -

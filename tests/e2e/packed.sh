@@ -38,8 +38,8 @@ for threads in 1 3; do
 done
 run run "$model" "${text[@]}" --packed "$work/packed" --no-sandbox
 same_text '--packed --no-sandbox'
-"${unpu[@]}" run "$model" "${text[@]}" --packed <("${unpu[@]}" pack "$model" -o /dev/stdout 2>/dev/null) \
-	>"$work/out" 2>"$work/err"
+"${unpu[@]}" run "$model" "${text[@]}" \
+	--packed <("${unpu[@]}" pack "$model" -o /dev/stdout 2>/dev/null) >"$work/out" 2>"$work/err"
 status=$?
 passed_over 'a pipe' 'is no file of packed weights'
 cp "$model" "$work/copy.gguf"

@@ -49,11 +49,12 @@ const struct command cmd_pack = {
 	.name = "pack",
 	.usage = "MODEL -o FILE",
 	.brief = "weights as this machine's cpu takes them",
-	.details = "Writes the weights of a model in the layout that the cpu reads them in, for the "
-		   "option --packed: nothing is packed any more when the model is loaded, its "
+	.details = "Writes the weights of a model in the layout that the cpu reads them in, for "
+		   "the option --packed: nothing is packed any more when the model is loaded, its "
 		   "memory is the file's pages, and programs that run it at the same time share "
-		   "them. The model's own file is needed beside it. On processors of another kind, "
-		   "or with another version of unpu, the file is passed over with a warning.",
+		   "them. The model's own file is needed beside it. On processors of another "
+		   "kind, or with another version of unpu, the file is passed over with a "
+		   "warning.",
 	.examples = examples,
 	.takes_model = true,
 	.options = options,
