@@ -113,23 +113,38 @@ static bool find_function(const char *name, unsigned long long *start, unsigned 
 	return *end;
 }
 
-bool faults_within(const char *function)
+static bool filter(const char *which, unsigned long long start, unsigned long long end)
 {
-	unsigned long long start = 0, end = ULONG_MAX;
-	char text[32];
+	char name[32], text[32];
 	size_t i;
 
-	if (access(FOLDER "/failslab/require-start", F_OK) ||
-	    (function && !find_function(function, &start, &end)))
+	if (access(FOLDER "/failslab/require-start", F_OK))
 		return false;
 	for (i = 0; i < 3; i++) {
 		set(kinds[i], "stacktrace-depth", "32");
+		snprintf(name, sizeof(name), "%s-start", which);
 		snprintf(text, sizeof(text), "0x%llx", start);
-		set(kinds[i], "require-start", text);
+		set(kinds[i], name, text);
+		snprintf(name, sizeof(name), "%s-end", which);
 		snprintf(text, sizeof(text), "0x%llx", end);
-		set(kinds[i], "require-end", text);
+		set(kinds[i], name, text);
 	}
 	return true;
+}
+
+bool faults_within(const char *function)
+{
+	unsigned long long start = 0, end = ULONG_MAX;
+
+	return (!function || find_function(function, &start, &end)) &&
+	       filter("require", start, end);
+}
+
+bool faults_outside(const char *function)
+{
+	unsigned long long start = 0, end = 0;
+
+	return (!function || find_function(function, &start, &end)) && filter("reject", start, end);
 }
 
 /* Of this task, not of the one that made it. */

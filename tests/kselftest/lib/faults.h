@@ -23,6 +23,8 @@ bool fault_disarm(void);
 
 /* From now on only what this function of the kernel calls fails; NULL: all. False: not here. */
 bool faults_within(const char *function);
+/* From now on what this function of the kernel calls does not fail; NULL: all does, again. */
+bool faults_outside(const char *function);
 
 /* This task is the one that may be starved; it can become an ordinary user's after that. */
 void faults_choose(void);
