@@ -3,6 +3,7 @@
  * The virtual NPU: what the driver's other parts ask of it. Objects, whose making is waited for,
  * contexts and jobs.
  */
+#include <linux/module.h>
 #include <linux/sched/signal.h>
 
 #include <drm/drm_drv.h>
@@ -10,13 +11,17 @@
 #include "unpu_proto_priv.h"
 
 #define UNPU_PROTO_DEAF_MS	10000	/* without a heartbeat: no caller waits any longer */
-/* A call waits no longer for all it asks: a device that lives may still lose a question. */
-#define UNPU_PROTO_VERDICT_MS	20000
 #define UNPU_PROTO_SPARE	8	/* requests that only the end of contexts takes */
 
 static_assert(UNPU_MAX_RUNS <= UNPU_PROTO_MAX_RUNS);
 static_assert(UNPU_MAX_SPEC_WORDS <= UNPU_PROTO_MAX_SPEC);
 static_assert(UNPU_MAX_JOBS_IN_FLIGHT <= UNPU_PROTO_MAX_JOBS);
+
+/* Two minutes are what the slowest shader compilers of boards need for a whole program. */
+static unsigned int unpu_proto_verdict_ms = 120000;
+module_param_named(verdict_ms, unpu_proto_verdict_ms, uint, 0644);
+MODULE_PARM_DESC(verdict_ms,
+		 "how long a call waits for what it asks a device that lives (120000)");
 
 static bool unpu_proto_gone(const struct unpu_proto *p)
 {
@@ -80,7 +85,7 @@ out:
 
 static unsigned long unpu_proto_deadline(void)
 {
-	return jiffies + msecs_to_jiffies(UNPU_PROTO_VERDICT_MS);
+	return jiffies + msecs_to_jiffies(READ_ONCE(unpu_proto_verdict_ms));
 }
 
 /*

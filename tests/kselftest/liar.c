@@ -29,7 +29,7 @@
 #define MAX_JOB_MS	2000u	/* of the liar's info */
 #define PROMISE_MS	1000u	/* after a job's deadline its fence signals */
 #define CANCEL_MS	500u	/* for a job of another context that is told to stop */
-#define VERDICT_MS	20000u	/* for whatever the device is asked */
+#define VERDICT_MS	20000u	/* the module's verdict_ms, as 68_liar.sh sets it */
 #define QUICK_MS	1000u	/* calls that wait for nothing */
 #define LOAD_MS		2000u	/* that the machine may be busy with something else */
 #define HEAL_MS		8000u	/* until a device that is honest again works */

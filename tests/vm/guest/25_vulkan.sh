@@ -30,7 +30,8 @@ as_on_cpu() {
 	unpu eval "$@" --greedy 12 -d cpu >/tmp/want 2>/tmp/err </dev/null
 	unpu eval "$@" --greedy 12 -d accel:0 >/tmp/got 2>>/tmp/err </dev/null
 	status=$?
-	if [ $status = 0 ] && [ -s /tmp/want ] && cmp -s /tmp/want /tmp/got && [ ! -s /tmp/err ]; then
+	if [ $status = 0 ] && [ -s /tmp/want ] && cmp -s /tmp/want /tmp/got &&
+		[ ! -s /tmp/err ]; then
 		ok "$what"
 	else
 		not_ok "$what" "status $status: $(cat /tmp/err) ids: $(cat /tmp/got)"
