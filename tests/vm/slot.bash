@@ -14,7 +14,7 @@ make_slot() {
 	exec {to_qmp}<>"$work/qmp.in" {from_qmp}<>"$work/qmp.out"
 	# shellcheck disable=SC2054 # commas of QEMU's
 	slot_device=(-device
-		'pcie-root-port,id=behind,addr=0x10,chassis=1,slot=1,mem-reserve=4M,pref64-reserve=256M'
+		'pcie-root-port,id=behind,addr=0x12,chassis=1,slot=1,mem-reserve=4M,pref64-reserve=256M'
 		-chardev "pipe,id=qmp,path=$work/qmp" -mon chardev=qmp,mode=control)
 }
 
