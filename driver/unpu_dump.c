@@ -33,7 +33,8 @@ static void unpu_dump_work(struct work_struct *work)
 
 	/* After the unplug there is no device that the dump could be linked to. */
 	if (drm_dev_enter(&udev->drm, &idx)) {
-		data = vmalloc(dump->len);
+		/* A dump that there is no memory for is not worth a stack trace in the log. */
+		data = __vmalloc(dump->len, GFP_KERNEL | __GFP_NOWARN);
 		if (data) {
 			memcpy(data, dump->text, dump->len);
 			dev_coredumpv(udev->drm.dev, data, dump->len, GFP_KERNEL);

@@ -17,8 +17,10 @@
  * them adds to the peak. */
 #define PIECE_BYTES	(1u << 20)
 #define MAX_SEGMENTS	3
-/* Through which weights go to memory that cannot be mapped: what it adds to the peak. */
+/* Through which weights go to memory that cannot be mapped: what it adds to the peak. Where others
+ * hold most of what can be mapped, as clients of one window do, less has to do. */
 #define STAGE_BYTES	(8u << 20)
+#define LEAST_STAGE_BYTES	(512u << 10)
 /* A bank that grows above this ends, where buffers are a device's: few take 128 MiB at once. */
 #define BANK_BYTES	(120u << 20)
 
@@ -51,6 +53,7 @@ struct packer {
 	uint8_t *bank_ptr[UNPU_MAX_BANKS];
 	uint32_t num_banks;
 	struct unpu_stage *stage;	/* NULL: banks are mapped */
+	uint64_t stage_bytes;	/* what it is to have, if no piece needs more */
 	float *vectors;		/* the bank of small vectors while it is built */
 	uint64_t vector_bytes;	/* used of it; the first round only counts */
 	uint32_t vector_bank;
@@ -475,7 +478,7 @@ static void piece_init(const struct packer *p, const struct unpu_weight *w, stru
 		return;
 	while (unit * piece->quant_step % align || unit * piece->scale_step % align)
 		unit *= 2;
-	fit = (STAGE_BYTES - 4 * unpu_part_align(&p->w->info)) /
+	fit = (p->stage_bytes - 4 * unpu_part_align(&p->w->info)) /
 	      (piece->quant_step + piece->scale_step) / unit * unit;
 	piece->panels = fit > unit ? (uint32_t)fit : unit;
 }
@@ -843,7 +846,7 @@ static int stage_vectors(struct packer *p)
 	int ret = 0;
 
 	while (left && !ret) {
-		to.bytes = left < STAGE_BYTES / 2 ? left : STAGE_BYTES / 2;
+		to.bytes = left < p->stage_bytes / 2 ? left : p->stage_bytes / 2;
 		ret = unpu_stage_room(p->stage, to.bytes, 1);
 		if (!ret)
 			memcpy(unpu_stage_piece(p->stage, &to), from, to.bytes);
@@ -875,7 +878,7 @@ static int pack_vectors(struct packer *p)
 
 static uint64_t stage_bytes(const struct packer *p)
 {
-	uint64_t most = STAGE_BYTES, align = unpu_part_align(&p->w->info);
+	uint64_t most = p->stage_bytes, align = unpu_part_align(&p->w->info);
 
 	for (uint32_t i = 0; i < p->num_entries; i++) {
 		struct piece piece;
@@ -886,6 +889,20 @@ static uint64_t stage_bytes(const struct packer *p)
 		most = bytes > most ? bytes : most;
 	}
 	return align_up(most, align);
+}
+
+static int create_stage(struct packer *p)
+{
+	int ret = -ENOSPC;
+
+	for (p->stage_bytes = STAGE_BYTES; p->stage_bytes >= LEAST_STAGE_BYTES;
+	     p->stage_bytes /= 2) {
+		ret = unpu_stage_init(p->stage, p->w, stage_bytes(p));
+		if (ret != -ENOSPC && ret != -ENOMEM)
+			break;
+		unpu_stage_finish(p->stage);
+	}
+	return ret;
 }
 
 static int pack_all(struct packer *p)
@@ -906,7 +923,7 @@ static int pack_all(struct packer *p)
 		return ret;
 	ret = 0;
 	if (p->stage)
-		ret = unpu_stage_init(p->stage, p->w, stage_bytes(p));
+		ret = create_stage(p);
 	for (uint32_t i = 0; i < p->num_banks && !ret; i++)
 		ret = create_bank(p, i);
 	ret = ret ? ret : pack_vectors(p);

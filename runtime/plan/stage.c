@@ -54,6 +54,7 @@ void unpu_stage_finish(struct unpu_stage *stage)
 		dev->ops->bo_unmap(dev, stage->handle, stage->ptr, stage->bytes);
 	if (stage->handle)
 		dev->ops->bo_close(dev, stage->handle);
+	memset(stage, 0, sizeof(*stage));
 }
 
 static int run(struct unpu_stage *stage, uint32_t program_id)

@@ -40,6 +40,8 @@ static void info(struct unpu_engine *base, struct drm_unpu_dev_info *info)
 		info->tokens_per_submit = p->tokens_per_submit;
 	if (p->device_bytes)
 		info->heap_device_bytes = p->device_bytes;
+	if (p->window_bytes)
+		info->heap_window_bytes = p->window_bytes;
 	if (p->max_bo_bytes)
 		info->max_bo_bytes = p->max_bo_bytes;
 	if (p->r32)

@@ -32,7 +32,7 @@ struct gpuish_params {
 	bool waits;		/* jobs run on the thread that waits, all the same */
 	uint32_t tokens_per_submit;	/* 0: 1 */
 	uint32_t rounds;	/* in one run(); 0: 1 */
-	uint64_t device_bytes, max_bo_bytes;	/* 0: as the cpu */
+	uint64_t device_bytes, window_bytes, max_bo_bytes;	/* 0: as the cpu */
 	uint64_t timeout_ns;	/* of a context: 0: longer than any test */
 };
 

@@ -185,6 +185,30 @@ static void larger_than_the_stage(void **state)
 	subject_close(&s);
 }
 
+/* Others have nearly all of what can be mapped: smaller pieces. */
+static void a_small_window(void **state)
+{
+	static const uint64_t windows[] = { 6u << 20, 3u << 20, 1u << 20 };
+	struct gpuish_params params = { .mappable = false };
+	struct packed whole, p;
+	struct subject s;
+
+	(void)state;
+	subject_open(&s, "llama", UNPU_TYPE_F32, 1, 0);
+	assert_int_equal(pack(&whole, &s, &params), 0);
+	for (size_t i = 0; i < 3; i++) {
+		params.window_bytes = windows[i];
+		assert_int_equal(pack(&p, &s, &params), 0);
+		compare_all(&whole, &p);
+		unpack(&p);
+	}
+	unpack(&whole);
+	params.window_bytes = 65536;
+	assert_int_equal(pack(&p, &s, &params), -ENOSPC);
+	unpack(&p);
+	subject_close(&s);
+}
+
 static void too_large(void **state)
 {
 	struct gpuish_params params = { .device_bytes = 65536 };
@@ -247,6 +271,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(staged_is_mapped),
 		cmocka_unit_test(larger_than_the_stage),
+		cmocka_unit_test(a_small_window),
 		cmocka_unit_test(too_large),
 		cmocka_unit_test(the_device_fails),
 	};

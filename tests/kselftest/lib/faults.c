@@ -90,27 +90,34 @@ void faults_setup(void)
 	}
 }
 
-/* From its first byte to that of the function behind it. */
+/*
+ * From its first byte to that of the function behind it. The kernel's own come in order, and slowly;
+ * those of a module in no order, so that it may be a function further.
+ */
 static bool find_function(const char *name, unsigned long long *start, unsigned long long *end)
 {
 	FILE *file = fopen("/proc/kallsyms", "r");
-	unsigned long long at;
 	char line[256], symbol[128];
+	unsigned long long at;
+	bool sorted = false;
 
 	*start = 0;
-	*end = 0;
-	/* They come in order, and slowly. */
-	while (file && !*end && fgets(line, sizeof(line), file)) {
+	*end = ULONG_MAX;
+	while (file && fgets(line, sizeof(line), file)) {
 		if (sscanf(line, "%llx %*c %127s", &at, symbol) != 2)
 			continue;
-		if (!strcmp(symbol, name))
+		if (!strcmp(symbol, name)) {
 			*start = at;
-		else if (*start && at > *start)
+			sorted = !strchr(line, '[');
+		} else if (*start && at > *start && at < *end) {
 			*end = at;
+			if (sorted)
+				break;
+		}
 	}
 	if (file)
 		fclose(file);
-	return *end;
+	return *start;
 }
 
 static bool filter(const char *which, unsigned long long start, unsigned long long end)
