@@ -91,7 +91,7 @@ void faults_setup(void)
 }
 
 /*
- * From its first byte to that of the function behind it. The kernel's own come in order, and slowly;
+ * From its first byte to that of the function behind it. The kernel's own come in order, slowly;
  * those of a module in no order, so that it may be a function further.
  */
 static bool find_function(const char *name, unsigned long long *start, unsigned long long *end)
