@@ -1069,7 +1069,6 @@ static const struct probe_pass passes_of_mock[] = { { NULL, "drm_sysfs_minor_all
 static const struct probe_pass passes_of_pci[] = {
 	{ "pcim_enable_device", NULL },
 	{ "devm_memremap", NULL },
-	{ "pcim_iomap_region", NULL },
 	{ "__devm_drm_dev_alloc", "drm_sysfs_minor_alloc" },
 	{ "unpu_proto_create", NULL },
 	{ "pci_alloc_irq_vectors", "register_irq_proc" },
