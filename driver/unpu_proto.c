@@ -180,6 +180,8 @@ static void unpu_proto_set_attached(struct unpu_proto *p)
 	p->beat_time = jiffies;
 	p->silent = false;
 	p->device_epoch = atomic_read(&p->udev->epoch);
+	p->moved = jiffies;
+	p->commands_seen = 0;
 	p->attached = true;
 	WRITE_ONCE(p->drv->wants_doorbell, 1);
 	unpu_proto_fence();

@@ -17,11 +17,14 @@ static_assert(UNPU_MAX_RUNS <= UNPU_PROTO_MAX_RUNS);
 static_assert(UNPU_MAX_SPEC_WORDS <= UNPU_PROTO_MAX_SPEC);
 static_assert(UNPU_MAX_JOBS_IN_FLIGHT <= UNPU_PROTO_MAX_JOBS);
 
-/* Two minutes are what the slowest shader compilers of boards need for a whole program. */
-static unsigned int unpu_proto_verdict_ms = 120000;
+/*
+ * What the slowest shader compilers of boards need for a whole program, and half of what the kernel
+ * takes for a hung task: who unplugs a device of DRM waits for the caller.
+ */
+static unsigned int unpu_proto_verdict_ms = 60000;
 module_param_named(verdict_ms, unpu_proto_verdict_ms, uint, 0644);
 MODULE_PARM_DESC(verdict_ms,
-		 "how long a call waits for what it asks a device that lives (120000)");
+		 "how long a call waits for what it asks a device that lives (60000)");
 
 static bool unpu_proto_gone(const struct unpu_proto *p)
 {
@@ -83,9 +86,14 @@ out:
 	return ret;
 }
 
+static unsigned long unpu_proto_verdict_time(void)
+{
+	return msecs_to_jiffies(max(READ_ONCE(unpu_proto_verdict_ms), 1000U));
+}
+
 static unsigned long unpu_proto_deadline(void)
 {
-	return jiffies + msecs_to_jiffies(READ_ONCE(unpu_proto_verdict_ms));
+	return jiffies + unpu_proto_verdict_time();
 }
 
 /*
@@ -151,15 +159,16 @@ static int unpu_proto_wait_answer(struct unpu_proto *p, struct unpu_proto_creati
 }
 
 /*
- * It could not even be asked. When its time is over nobody else can ask anything either: what the
- * device has not taken, or not answered, it will not, and only attaching anew makes room.
+ * It could not even be asked. Where the device has taken and answered nothing from anybody for as
+ * long, it will not, and only attaching anew makes room; else there were others before this one.
  */
 static int unpu_proto_give_up(struct unpu_proto *p, const struct unpu_proto_creation *creation)
 {
 	if (fatal_signal_pending(current))
 		return -EINTR;
 	spin_lock(&p->lock);
-	if (p->attached && time_after(jiffies, creation->deadline)) {
+	if (p->attached && time_after(jiffies, creation->deadline) &&
+	    time_after(jiffies, p->moved + unpu_proto_verdict_time())) {
 		p->stuck = true;
 		unpu_proto_poll_within(p, UNPU_PROTO_POLL_FULL_MS);
 	}

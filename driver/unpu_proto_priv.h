@@ -98,6 +98,8 @@ struct unpu_proto {
 	bool broken;			/* the device has said what cannot be */
 	bool stuck;			/* it has taken nothing for as long as callers wait */
 	int device_epoch;		/* unpu_device.epoch when it attached */
+	unsigned long moved;		/* jiffies: it took a command, or answered one */
+	u32 commands_seen;		/* commands_taken then */
 	u32 nonce, epoch;
 	u32 commands_made;
 	u32 bo_destroy;			/* index after the last BO_DESTROY */

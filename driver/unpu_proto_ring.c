@@ -117,6 +117,10 @@ bool unpu_proto_room(struct unpu_proto *p)
 		unpu_proto_poll_within(p, UNPU_PROTO_POLL_FULL_MS);
 		return false;
 	}
+	if (taken != p->commands_seen) {
+		p->commands_seen = taken;
+		p->moved = jiffies;
+	}
 	if ((s32)(taken - p->bo_destroy) >= 0)
 		p->bo_destroy_due = false;
 	return p->commands_made - taken < UNPU_PROTO_NUM_COMMANDS;
@@ -290,6 +294,7 @@ static void unpu_proto_request_answer(struct unpu_proto *p, struct unpu_proto_re
 	struct unpu_proto_ids *ids = &p->ids[request->kind];
 	u32 id = request->id;
 
+	p->moved = jiffies;
 	request->status = unpu_proto_answer_errno(status);
 	request->value = value;
 	if (request->destroy) {

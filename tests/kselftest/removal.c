@@ -238,6 +238,7 @@ static void check_beside_new(struct __test_metadata *_metadata, struct held *h)
 static void from_under(struct __test_metadata *_metadata, const struct way *way,
 		       const struct thing *thing, unsigned int loop)
 {
+	uint64_t before;
 	struct held h;
 
 	hold(_metadata, &h, thing);
@@ -249,7 +250,10 @@ static void from_under(struct __test_metadata *_metadata, const struct way *way,
 		ASSERT_EQ(h.waited, WAITS);
 		ASSERT_EQ(sync_file_status(h.fences[0], 0), 0);
 	}
+	before = now_ns();
 	way->remove(_metadata, &h);
+	/* Nobody is waited for but a device that is told to stop. */
+	ASSERT_LT(now_ns() - before, PATIENCE_MS * MS);
 	check_fences(_metadata, &h, thing->removed, now_ns() + PROMISE_MS * MS);
 	if (thing->jobs != NO_JOB) {
 		ASSERT_EQ(pthread_join(h.waiter, NULL), 0);

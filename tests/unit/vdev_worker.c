@@ -553,6 +553,15 @@ static void a_worker_that_dies_is_replaced_in_a_new_epoch(void **state)
 	/* It does not do once more what stands in the rings: that job would end it, too. */
 	nothing_comes(&r);
 	assert_int_equal(GUEST_WORD(&r.g, attached), 0);
+	/* Nor does one that follows it before a driver came. */
+	epoch = GUEST_WORD(&r.g, epoch);
+	kill(r.pid, SIGKILL);
+	assert_int_equal(worker_wait(&r), -SIGKILL);
+	worker_start(&r);
+	assert_true(GUEST_WAIT_NOT(&r.g, epoch, epoch));
+	assert_true(GUEST_WAIT(&r.g, state, UNPU_PROTO_STATE_READY));
+	nothing_comes(&r);
+	assert_int_equal(GUEST_WORD(&r.g, attached), 0);
 	/* What was in mapped buffers is still there. */
 	assert_memory_equal(r.g.window + AT_SRC, "EXIT", 4);
 	guest_attach(&r.g);

@@ -32,13 +32,16 @@ static const volatile struct unpu_proto_driver *driver(const struct vdev_link *l
 void vdev_link_init(struct vdev_link *link, void *window, uint64_t bytes, int interrupt)
 {
 	volatile struct unpu_proto_device *dev = window;
+	const volatile struct unpu_proto_driver *drv =
+		(const void *)((const uint8_t *)window + UNPU_PROTO_DRIVER);
 	uint32_t epoch = get(&dev->epoch) + 1;
 
 	*link = (struct vdev_link){
 		.window = window, .bytes = bytes, .interrupt = interrupt,
 		.epoch = epoch ? epoch : 1,
-		/* The rings of who was attached are full of what the one before has done. */
-		.refused = get(&dev->attached),
+		/* The rings of who was attached are full of what the one before has done; when that
+		 * ended before anybody attached, of what one before it has. */
+		.refused = get(&dev->attached) ? get(&dev->attached) : get(&drv->attach),
 	};
 	/* A driver of the epoch before looks at state and epoch first: nothing of that survives. */
 	put(&dev->state, UNPU_PROTO_STATE_BOOT);

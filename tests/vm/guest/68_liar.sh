@@ -7,6 +7,6 @@
 . /etc/lib.sh
 
 ready >/tmp/said 2>&1 || { sed 's/^/# /' /tmp/said; not_ok 'the device'; finish; }
-# Two minutes are for devices that compile; the program counts on these.
+# A minute is for devices that compile; the program counts on these.
 echo 20000 >/sys/module/unpu/parameters/verdict_ms
 exec /kselftest/liar 0000:00:08.0
