@@ -161,6 +161,11 @@ int unpu_model_load_memory(const void *data, uint64_t size,
 	return ret ? ret : load(&none, data, size, &p, model);
 }
 
+static uint64_t nanoseconds(const struct timespec *time)
+{
+	return (uint64_t)time->tv_sec * 1000000000 + (uint64_t)time->tv_nsec;
+}
+
 static int load_mapped(int fd, uint64_t offset, uint64_t size, const char *what,
 		       const struct unpu_model_params *params, struct unpu_model **model)
 {
@@ -188,8 +193,12 @@ static int load_mapped(int fd, uint64_t offset, uint64_t size, const char *what,
 		return unpu_fail(&log, -EINVAL, "%s is not a GGUF file", what);
 	}
 	from.stamp = (struct unpu_packed_stamp){
-		.size = size + offset,
-		.mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec,
+		.offset = offset,
+		.size = size,
+		.mtime_ns = nanoseconds(&st.st_mtim),
+		/* Which nobody can set: files that are written over may keep all else. */
+		.ctime_ns = nanoseconds(&st.st_ctim),
+		.device = st.st_dev,
 		.inode = st.st_ino,
 	};
 	return load(&from, (const char *)from.map + slack, size, params, model);

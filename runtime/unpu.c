@@ -33,13 +33,18 @@ int unpu_token_is_end(const struct unpu_model *m, uint32_t id)
 	return unpu_tokenizer_is_eog(m->tok, id);
 }
 
-int unpu_model_pack_fd(const struct unpu_model *m, int fd)
+int unpu_model_pack_fd(struct unpu_model *m, int fd)
 {
-	const struct unpu_home *home = m->home;
+	struct unpu_home *home;
+	int ret;
 
-	if (!home)
+	if (!m->home)
 		return unpu_fail(&m->log, -ENOTSUP, "the model was loaded without its weights");
-	return unpu_weights_write(home->weights, fd);
+	/* The model may leave the device meanwhile. */
+	home = unpu_home_get(m);
+	ret = unpu_weights_write(home->weights, fd);
+	unpu_home_put(home);
+	return ret;
 }
 
 /* The type that most weights have, of all the format knows; params counts all elements. */
@@ -76,6 +81,7 @@ static void fill_home(const struct unpu_model *m, struct unpu_model_info *info)
 		info->threads = m->home->weights->info.units;
 		info->device = m->home->id;
 		info->device_name = m->home->name;
+		info->packed = !!m->home->weights->packed.map;
 	}
 	pthread_mutex_unlock(lock);
 }

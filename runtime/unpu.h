@@ -104,8 +104,9 @@ struct unpu_model;
 /*
  * Weights that unpu_model_pack_fd() has written for the same file, device and flags are mapped from
  * packed_fd and shared with others who do so: a load then takes no time and no memory of its own. A
- * file that is another's or damaged is passed over, the log says so at level warn. It must not be
- * changed while the model lives; the descriptor may be closed after the load. On the cpu alone.
+ * file that is another's or damaged is passed over, the log says so at level warn; of a model that
+ * was copied or written since, only both ends of each tensor are compared. It must not be changed
+ * while the model lives; the descriptor may be closed after the load. On the cpu alone.
  */
 #define UNPU_MODEL_PACKED	(1u << 3)
 
@@ -145,7 +146,7 @@ UNPU_API void unpu_model_destroy(struct unpu_model *model);
  * offset, which has to be a file's begin or a pipe's. -ENOTSUP: the device is not the cpu, or the
  * model was loaded without one; else as write(2).
  */
-UNPU_API int unpu_model_pack_fd(const struct unpu_model *model, int fd);
+UNPU_API int unpu_model_pack_fd(struct unpu_model *model, int fd);
 
 /*
  * Which device "auto" would be, for a program that gives up rights before it loads a file that it
@@ -180,10 +181,11 @@ struct unpu_model_info {
 	const char *device;	/* "cpu" */
 	const char *device_name;
 	const char *chat_template;	/* its name, NULL: the file has none that is known */
+	int packed;		/* its weights are the pages of a file of packed weights */
 };
 #define UNPU_MODEL_INFO_INIT \
 	{ sizeof(struct unpu_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-	  NULL, NULL, NULL }
+	  NULL, NULL, NULL, 0 }
 UNPU_API int unpu_model_info(const struct unpu_model *model, struct unpu_model_info *info);
 
 /* A tensor of the file, i from 0; -ENOENT past the last. */

@@ -2,6 +2,7 @@
 #include "runtime/plan/crew.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 
 /* More have nothing to do: memory is what they wait for. */
@@ -48,14 +49,19 @@ int unpu_crew_run(const struct unpu_crew_work *w, uint32_t threads)
 {
 	struct crew c = { .work = w };
 	pthread_t helpers[MOST_THREADS];
+	sigset_t all, before;
 	uint32_t count = 0;
 
 	if (threads > MOST_THREADS)
 		threads = MOST_THREADS;
 	if (threads > w->pieces)
 		threads = w->pieces;
+	/* Signals are the application's threads' business. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
 	while (count + 1 < threads && !pthread_create(&helpers[count], NULL, helper, &c))
 		count++;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	work(&c, 1);
 	while (count)
 		pthread_join(helpers[--count], NULL);

@@ -17,7 +17,7 @@
 /* Which file the model was read from: where this is the same, its content is not looked at. All 0:
  * nobody knows. */
 struct unpu_packed_stamp {
-	uint64_t size, mtime_ns, inode;
+	uint64_t offset, size, mtime_ns, ctime_ns, device, inode;
 };
 
 /* What a file must say of itself. */

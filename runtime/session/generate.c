@@ -205,7 +205,7 @@ static int run_ahead(struct unpu_session *s, uint32_t made, size_t left)
 	int ret = 0;
 
 	/* What follows drafts is known only when they are. */
-	if (s->set.speculate || !runs_by_itself(s) || !goes_on(s, made))
+	if (unpu_session_drafts(s) || !runs_by_itself(s) || !goes_on(s, made))
 		return 0;
 	while (!ret && s->in_flight < UNPU_MAX_FLIGHTS) {
 		uint32_t due = all_due(s), used = s->used + made + due;

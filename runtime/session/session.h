@@ -227,7 +227,8 @@ void unpu_session_count(struct unpu_session *s, uint64_t start_ns, uint64_t rows
 
 /* ---- speculate.c ---- */
 
-/* Whether the next tokens may come from drafts. */
+/* Whether there are drafts at all, and whether the next tokens may come from them. */
+bool unpu_session_drafts(const struct unpu_session *s);
 bool unpu_session_speculates(const struct unpu_session *s);
 /* The last token and drafts behind it in one job: *made tokens, up to `left`, stand behind the
  * session's, 0 when it was cut. Errors as unpu_session_begin() and unpu_session_run(). */

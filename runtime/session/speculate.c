@@ -21,9 +21,14 @@
 /* Steps without drafts after steps whose drafts were all wrong. */
 #define LONGEST_PAUSE	16u
 
+bool unpu_session_drafts(const struct unpu_session *s)
+{
+	return s->set.speculate && s->batch > 1 && s->pure;
+}
+
 bool unpu_session_speculates(const struct unpu_session *s)
 {
-	return s->set.speculate && s->batch > 1 && s->pure && !s->in_flight && !s->logits_ready &&
+	return unpu_session_drafts(s) && !s->in_flight && !s->logits_ready &&
 	       s->evaluated + 1 == s->used;
 }
 

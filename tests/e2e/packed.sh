@@ -55,6 +55,13 @@ check 'pack to a folder that is not there' is_one_line 1 'none/packed'
 run pack "$work/none.gguf" -o "$work/other"
 check 'pack of no file' is_one_line 1 'none.gguf'
 check 'leaves none' [ ! -e "$work/other" ]
+cp "$model" "$work/same.gguf"
+ln -s same.gguf "$work/link.gguf"
+for name in same.gguf ./same.gguf link.gguf; do
+	run pack "$work/same.gguf" -o "$work/$name"
+	check "pack of a model onto itself, $name" is_one_line 1 'is the model itself'
+	check "$name is what it was" cmp "$model" "$work/same.gguf"
+done
 run pack "$model" -o /dev/full
 check 'pack to a full disk' is_one_line 1 'No space left'
 run run "$model" "${text[@]}" --packed "$work/none"
@@ -86,15 +93,35 @@ run run "$model" "${text[@]}" --cache
 same_text 'the second --cache'
 same 'the file was left as it is' "$before" \
 	"$(find "$work/caches/unpu" -name 'packed.*' -printf '%i %T@\n')"
-touch -d '2001-01-01' "$work/copy.gguf"
 run run "$work/copy.gguf" "${text[@]}" --cache
 same_text 'another file has another cache'
 same 'there are two files then' 2 "$(find "$work/caches/unpu" -name 'packed.*' | wc -l)"
+# Written over with everything kept that can be: size, times, inode.
+cp -p "$work/copy.gguf" "$work/times"
+mktiny_again=$("$mktiny" llama q4_0 "$work/again.gguf" seed=99 2>&1) || echo "$mktiny_again"
+if [ "$(wc -c <"$work/again.gguf")" = "$(wc -c <"$work/copy.gguf")" ]; then
+	dd if="$work/again.gguf" of="$work/copy.gguf" conv=notrunc status=none
+	touch -r "$work/times" "$work/copy.gguf"
+	run run "$work/copy.gguf" "${text[@]}"
+	cp "$work/out" "$work/now"
+	run run "$work/copy.gguf" "${text[@]}" --cache
+	check 'a model that was written over: its own text' cmp "$work/now" "$work/out"
+fi
 for file in "$work"/caches/unpu/packed.*; do
 	: >"$file"
 done
 run run "$model" "${text[@]}" --cache
-passed_over 'a damaged cache' 'is no file of packed weights'
+check 'a damaged cache is named' grep -q 'packed.*remove it' "$work/err"
+check 'a damaged cache: the same text' cmp "$work/want" "$work/out"
+rm "$work"/caches/unpu/packed.*
+head -c 2000 "$model" >"$work/cut.gguf"
+run run "$work/cut.gguf" "${text[@]}" --cache
+check 'a model that does not load leaves nothing' \
+	[ -z "$(find "$work/caches" -name 'packed*')" ]
+env -u HOME -u XDG_CACHE_HOME "${unpu[@]}" run "$model" "${text[@]}" --cache \
+	>"$work/out" 2>"$work/err"
+status=$?
+passed_over 'no home' 'no cache'
 : >"$work/file"
 XDG_CACHE_HOME=$work/file run run "$model" "${text[@]}" --cache
 passed_over 'a cache where none can be' 'no cache'

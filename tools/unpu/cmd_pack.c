@@ -12,11 +12,20 @@ static const struct option options[] = {
 	OPTION_NO_SANDBOX,
 };
 
-static int write_packed(const struct unpu_model *model, struct output *out)
+static int write_packed(struct unpu_model *model, struct output *out)
 {
 	int err = unpu_model_pack_fd(model, out->fd);
 
 	return err ? fail_library(err, out->path) : output_commit(out);
+}
+
+/* The model would be gone, and what is packed of it is of no use without. */
+static bool is_same_file(const char *a, const char *b)
+{
+	struct stat of_a, of_b;
+
+	return !stat(a, &of_a) && !stat(b, &of_b) && of_a.st_dev == of_b.st_dev &&
+	       of_a.st_ino == of_b.st_ino;
 }
 
 static int pack_main(const struct settings *settings)
@@ -28,6 +37,8 @@ static int pack_main(const struct settings *settings)
 
 	if (!settings->output)
 		return fail_usage("pack: which file? (-o FILE)");
+	if (is_same_file(settings->model, settings->output))
+		return fail("pack: %s is the model itself", settings->output);
 	status = output_open(&out, settings->output);
 	cpu.device = "cpu";
 	if (!status)

@@ -183,7 +183,10 @@ int model_load(const struct settings *settings, const struct model_file *file, u
 		sandbox_off();
 	params.device = choose_device(settings, file, flags);
 	sandbox_enter();
-	params.flags = flags | (file->packed >= 0 ? UNPU_MODEL_PACKED : 0);
+	params.flags = flags;
+	/* What --cache has made is for the cpu, which another device may be taken for. */
+	if (file->packed >= 0 && (settings->packed || (params.device && is_cpu(params.device))))
+		params.flags |= UNPU_MODEL_PACKED;
 	params.packed_fd = file->packed;
 	params.threads = settings->threads;
 	params.log = log_library;
@@ -192,8 +195,7 @@ int model_load(const struct settings *settings, const struct model_file *file, u
 	progress_begin("loading");
 	err = unpu_model_load_fd(file->fd, 0, file->size, &params, model);
 	progress_end();
-	if (!err)
-		packed_keep(*model);
+	packed_keep(err ? NULL : *model);
 	log_subject(NULL);
 	return err < 0 ? fail_library(err, settings->model) : EXIT_OK;
 }

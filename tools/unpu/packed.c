@@ -14,6 +14,7 @@
 /* Made once the weights are there; its path NULL: not to be made. */
 static struct output cache;
 static char cache_path[PATH_MAX];
+static bool is_there;	/* before */
 
 static int open_packed(const char *path, int *fd)
 {
@@ -37,7 +38,7 @@ static int make_folder(void)
 	return 0;
 }
 
-/* Another file has another name: by what tells files apart, and, but for copies, their contents. */
+/* One for each model: numbers of devices and times change with mounts and copies. */
 static int name_cache(const struct stat *st)
 {
 	const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -46,10 +47,9 @@ static int name_cache(const struct stat *st)
 
 	if (!folder || folder[0] != '/')
 		return -ENOENT;
-	n = snprintf(cache_path, sizeof(cache_path), "%s%s/unpu/packed.%llx-%llx-%llx-%lx",
-		     folder, folder == base ? "" : "/.cache",
-		     (unsigned long long)st->st_dev, (unsigned long long)st->st_ino,
-		     (unsigned long long)st->st_mtim.tv_sec, (long)st->st_mtim.tv_nsec);
+	n = snprintf(cache_path, sizeof(cache_path), "%s%s/unpu/packed.%llx-%llx",
+		     folder, folder == base ? "" : "/.cache", (unsigned long long)st->st_ino,
+		     (unsigned long long)st->st_size);
 	return n > 0 && n < (int)sizeof(cache_path) ? 0 : -ENAMETOOLONG;
 }
 
@@ -60,10 +60,13 @@ static void open_cache(const struct stat *st, int *fd)
 
 	if (!err)
 		*fd = open(cache_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (err || *fd >= 0 || cache.path)
+	is_there = *fd >= 0;
+	if (is_there || cache.path)
 		return;
-	err = make_folder();
-	if (err)
+	err = err ? err : make_folder();
+	if (err == -ENOENT)
+		fail("no cache: neither XDG_CACHE_HOME nor HOME names a folder for it");
+	else if (err)
 		fail("no cache: %s: %s", cache_path, strerror(-err));
 	else
 		output_open(&cache, cache_path);
@@ -79,15 +82,22 @@ int packed_open(const struct settings *settings, const struct stat *st, int *fd)
 	return EXIT_OK;
 }
 
-void packed_keep(const struct unpu_model *model)
+void packed_keep(struct unpu_model *model)
 {
 	struct unpu_model_info info = UNPU_MODEL_INFO_INIT;
+	bool is_cpu = model && !unpu_model_info(model, &info) && !strcmp(info.device, "cpu");
 
+	/* The sandbox lets no file be replaced that was there. */
+	if (is_there && is_cpu && !info.packed)
+		fail("%s does not fit: remove it for another one to be made", cache_path);
+	is_there = false;
 	if (!cache.path)
 		return;
-	unpu_model_info(model, &info);
-	if (strcmp(info.device, "cpu") || unpu_model_pack_fd(model, cache.fd))
+	/* That there is none is no error of the run. */
+	log_only_warns(true);
+	if (!is_cpu || unpu_model_pack_fd(model, cache.fd))
 		output_discard(&cache);
 	else
 		output_commit(&cache);
+	log_only_warns(false);
 }

@@ -12,7 +12,7 @@
  * *fd is -1 where there is none. What --cache cannot do is said and no error.
  */
 int packed_open(const struct settings *settings, const struct stat *st, int *fd);
-/* The model is loaded: the file that --cache is to make. */
-void packed_keep(const struct unpu_model *model);
+/* The model is loaded, or NULL, not: the file that --cache is to make. */
+void packed_keep(struct unpu_model *model);
 
 #endif
