@@ -22,9 +22,12 @@ static_assert(UNPU_MAX_JOBS_IN_FLIGHT <= UNPU_PROTO_MAX_JOBS);
  * takes for a hung task: who unplugs a device of DRM waits for the caller.
  */
 static unsigned int unpu_proto_verdict_ms = 60000;
+#ifdef UNPU_MOCK
+/* A test that waits it out has not as long. */
 module_param_named(verdict_ms, unpu_proto_verdict_ms, uint, 0644);
 MODULE_PARM_DESC(verdict_ms,
 		 "how long a call waits for what it asks a device that lives (60000)");
+#endif
 
 static bool unpu_proto_gone(const struct unpu_proto *p)
 {
