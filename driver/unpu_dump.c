@@ -7,6 +7,7 @@
  */
 #include <linux/devcoredump.h>
 #include <linux/ktime.h>
+#include <linux/mutex.h>
 #include <linux/seq_buf.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
@@ -16,6 +17,9 @@
 #include "unpu_drv.h"
 
 #define UNPU_DUMP_BYTES 4096
+
+/* The core looks for a dump that is there and adds its own without a lock between the two. */
+static DEFINE_MUTEX(unpu_dump_lock);
 
 struct unpu_dump {
 	struct work_struct work;
@@ -37,7 +41,9 @@ static void unpu_dump_work(struct work_struct *work)
 		data = __vmalloc(dump->len, GFP_KERNEL | __GFP_NOWARN);
 		if (data) {
 			memcpy(data, dump->text, dump->len);
+			mutex_lock(&unpu_dump_lock);
 			dev_coredumpv(udev->drm.dev, data, dump->len, GFP_KERNEL);
+			mutex_unlock(&unpu_dump_lock);
 		}
 		drm_dev_exit(idx);
 	}
