@@ -122,8 +122,10 @@ const char *unpu_packed_map(int fd, const struct unpu_packed_key *key, struct un
 	why = judge(&head, key);
 	if (why)
 		return why;
-	if (st.st_size < 0 || (uint64_t)st.st_size != bytes || bytes > SIZE_MAX / 2)
+	if (st.st_size < 0 || (uint64_t)st.st_size < bytes || bytes > SIZE_MAX / 2)
 		return "is cut short";
+	if ((uint64_t)st.st_size > bytes)
+		return "is longer than what was written";
 	map = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
 		return strerror(errno);

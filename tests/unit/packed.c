@@ -225,6 +225,7 @@ static void damage(void **state)
 	assert_non_null(strstr(subject_warning, "cut short"));
 	assert_int_equal(ftruncate(fd, (off_t)size + 1), 0);
 	compare(&s, fd, false);
+	assert_non_null(strstr(subject_warning, "longer than"));
 	assert_int_equal(ftruncate(fd, (off_t)size), 0);
 	assert_int_equal(pwrite(fd, bytes, size, 0), size);
 	compare(&s, fd, true);

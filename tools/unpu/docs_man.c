@@ -205,7 +205,8 @@ static void put_environment(void)
 		  "avx2, avx512vnni, neon or neon_dotprod. Not set: what the processor has. What "
 		  "is in use is shown by `unpu devices`." },
 		{ "XDG_CACHE_HOME", "What was found out of devices, and shaders that were compiled "
-		  "for them, lie in the folder unpu there. Not set: ~/.cache." },
+		  "for them, lie in the folder unpu there, and what --cache keeps: files packed.*, "
+		  "as large as a model's weights, which may be removed. Not set: ~/.cache." },
 		{ "UNPU_PROBE", "The program unpu-probe, where it is neither beside unpu nor in "
 		  "../libexec/unpu from there." },
 		{ "TERM", "On a terminal that is not dumb, long steps show on standard error how "
