@@ -18,6 +18,22 @@
  *   Q4_R8_K4U   as Q4_R8_K4, nibble = weight + 8
  *   Q4_R16_K4U  as Q4_R8_K4U with 16 rows
  *
+ * Three families say more of a weight than one scale; their k is a multiple of 256 (Q4K, Q6K: a
+ * group of 8 blocks, as in the file) or of 32 (Q8A). Scales are [panel][group] of a record of R
+ * rows:
+ *
+ *   Q4K  w = d * sc * q - dmin * m, q in 0..15. Quants as those of Q4_R8_K16 (two's complement of
+ *        q - 8), Q4_R8_K4U and Q4_R16_K4U (q itself). Record: f16 d[R], f16 dmin[R], then for each
+ *        of 8 blocks u8 sc[R], u8 m[R]: 20 bytes a row.
+ *   Q6K  w = d * sc * (q - 32), q in 0..63. Per block 16 R bytes of low nibbles (in the order of
+ *        Q4_R8_K16; Q4_R8_K4; the latter with 16 rows), then 8 R bytes h of the two high bits:
+ *        h[i] has those of nibble byte i in bits 0-1 (its low nibble) and 2-3 (its high one), of
+ *        nibble byte 8 R + i in bits 4-5 and 6-7. Record: f16 d[R], then for each of 8 blocks
+ *        s8 sc[R] of its first 16 k, s8 sc[R] of the others: 18 bytes a row.
+ *   Q8A  w = s * q + o, exact for every quantised type of a file. Quants as those of Q8_R8_K16,
+ *        Q8_R8_K4 and Q8_R16_K4U. Record: f32 s[R] of the first 16 k, f32 s[R] of the others,
+ *        f32 o[R]: 12 bytes a row and block.
+ *
  * *_R32 are a GPU's, whose lane owns a row and loads 16 bytes (a piece) at a time, beside its
  * neighbours. A block of 32 k of 32 rows is [piece][row 0..31][16 bytes]:
  *
@@ -43,14 +59,24 @@ static inline __u32 unpu_pad32(__u32 n)
 	return (n + UNPU_PAD - 1) & ~(UNPU_PAD - 1);
 }
 
+enum unpu_family {
+	UNPU_FAMILY_FLOAT,
+	UNPU_FAMILY_Q,		/* w = d * q, one f16 scale a block of 32 */
+	UNPU_FAMILY_Q4K,
+	UNPU_FAMILY_Q6K,
+	UNPU_FAMILY_Q8A,
+};
+
 struct unpu_layout_info {
 	const char *name;
+	__u8 family;		/* enum unpu_family */
 	__u8 panel;		/* rows of a panel; 1 for GGUF_* */
 	__u8 bits;		/* of one quant, without scales */
-	__u8 scales;		/* 1: a second plane of f16 scales */
+	__u8 scales;		/* bytes of one row's scales in a group; 0: no second plane */
 	__u8 packed;		/* 1: rows and K padded to 32 */
 	__u8 block;		/* bytes of one 32-k block in one row of a GGUF layout, else 0 */
 	__u8 quantised;		/* 1: runs in class a8 too */
+	__u16 group;		/* k that share a record of scales: 32 or 256 */
 };
 
 /* NULL for a number that is no layout. */

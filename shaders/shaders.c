@@ -225,7 +225,8 @@ static void matrix_shape(__u32 kind, const __u32 *spec, __u32 *rows, __u32 *k)
 	}
 }
 
-/* Class a8 multiplies integers, and a row of quantised GGUF blocks has no padding. */
+/* Class a8 multiplies integers; a row of quantised GGUF blocks has no padding, nor has a group of
+ * blocks that share their scales. */
 static int check_matrix(__u32 kind, const __u32 *spec)
 {
 	const struct shader *shader = &shaders[kind];
@@ -239,7 +240,9 @@ static int check_matrix(__u32 kind, const __u32 *spec)
 	if (spec_word(shader, spec, NUMERIC, DRM_UNPU_CLASS_F32) == DRM_UNPU_CLASS_A8 &&
 	    !layout->quantised)
 		return -EINVAL;
-	return layout->quantised && !layout->packed && k % 32 ? -EINVAL : 0;
+	if (layout->quantised && !layout->packed && k % 32)
+		return -EINVAL;
+	return layout->group > 32 && k % layout->group ? -EINVAL : 0;
 }
 
 int unpu_shader_check_spec(__u32 kind, const __u32 *spec, __u32 spec_words)

@@ -397,6 +397,33 @@ enum drm_unpu_layout {
 	/** @DRM_UNPU_LAYOUT_Q4_R32: 4 bits plus 8, 16 bytes of each of 32 rows in turn. */
 	DRM_UNPU_LAYOUT_Q4_R32,
 
+	/** @DRM_UNPU_LAYOUT_Q4K_R8_K16: 4 bits, 6-bit scales and minima; as Q4_R8_K16. */
+	DRM_UNPU_LAYOUT_Q4K_R8_K16,
+
+	/** @DRM_UNPU_LAYOUT_Q4K_R8_K4U: 4 bits, 6-bit scales and minima; as Q4_R8_K4U. */
+	DRM_UNPU_LAYOUT_Q4K_R8_K4U,
+
+	/** @DRM_UNPU_LAYOUT_Q4K_R16_K4U: 4 bits, 6-bit scales and minima; as Q4_R16_K4U. */
+	DRM_UNPU_LAYOUT_Q4K_R16_K4U,
+
+	/** @DRM_UNPU_LAYOUT_Q6K_R8_K16: 6 bits plus 32, rows of a block one after the other. */
+	DRM_UNPU_LAYOUT_Q6K_R8_K16,
+
+	/** @DRM_UNPU_LAYOUT_Q6K_R8_K4: 6 bits plus 32, 4 inputs of each of 8 rows in turn. */
+	DRM_UNPU_LAYOUT_Q6K_R8_K4,
+
+	/** @DRM_UNPU_LAYOUT_Q6K_R16_K4: 6 bits plus 32, 4 inputs of each of 16 rows in turn. */
+	DRM_UNPU_LAYOUT_Q6K_R16_K4,
+
+	/** @DRM_UNPU_LAYOUT_Q8A_R8_K16: 8 bits, f32 scales and an offset; as Q8_R8_K16. */
+	DRM_UNPU_LAYOUT_Q8A_R8_K16,
+
+	/** @DRM_UNPU_LAYOUT_Q8A_R8_K4: 8 bits, f32 scales and an offset; as Q8_R8_K4. */
+	DRM_UNPU_LAYOUT_Q8A_R8_K4,
+
+	/** @DRM_UNPU_LAYOUT_Q8A_R16_K4U: 8 bits, f32 scales and an offset; as Q8_R16_K4U. */
+	DRM_UNPU_LAYOUT_Q8A_R16_K4U,
+
 	/** @DRM_UNPU_LAYOUT_COUNT: Not ABI. */
 	DRM_UNPU_LAYOUT_COUNT,
 };
@@ -429,7 +456,7 @@ enum drm_unpu_kv_type {
 	DRM_UNPU_KV_INT8,
 };
 
-#define DRM_UNPU_MAX_MATRICES	32
+#define DRM_UNPU_MAX_MATRICES	64
 
 /**
  * struct drm_unpu_matrix - One way in which a device multiplies by weights

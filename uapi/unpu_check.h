@@ -14,7 +14,7 @@
 #include "uapi/unpu_accel.h"
 
 /* The sizes of version 1.0, which stay the least stride when a struct grows. */
-#define UNPU_V1_DEV_INFO	336u
+#define UNPU_V1_DEV_INFO	464u
 #define UNPU_V1_DEV_STATS	80u
 #define UNPU_V1_BUFFER		24u
 #define UNPU_V1_DISPATCH	32u

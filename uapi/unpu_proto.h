@@ -215,7 +215,7 @@ struct unpu_proto_event {
 };
 
 #define UNPU_PROTO_ASSERT(expr)	_Static_assert(expr, #expr)
-UNPU_PROTO_ASSERT(sizeof(struct unpu_proto_device) == 1032);
+UNPU_PROTO_ASSERT(sizeof(struct unpu_proto_device) == 1160);
 UNPU_PROTO_ASSERT(sizeof(struct unpu_proto_driver) == 1036);
 UNPU_PROTO_ASSERT(sizeof(struct unpu_proto_ctx) == 16);
 UNPU_PROTO_ASSERT(sizeof(struct unpu_proto_command) == 256);

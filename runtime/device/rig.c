@@ -250,9 +250,9 @@ static bool holds(uint32_t layout, uint32_t type)
 	case TYPE_BF16:
 		return !is->quantised && (is->bits == 32 || layout == DRM_UNPU_LAYOUT_BF16_R16);
 	case TYPE_Q8_0:
-		return is->quantised && is->bits == 8;
+		return is->family == UNPU_FAMILY_Q && is->bits == 8;
 	case TYPE_Q4_0:
-		return is->quantised;
+		return is->family == UNPU_FAMILY_Q;
 	}
 	return false;
 }

@@ -471,7 +471,7 @@ static void piece_init(const struct packer *p, const struct unpu_weight *w, stru
 
 	piece->panel = info->panel;
 	piece->quant_step = unpu_panel_bytes(w->layout, w->k);
-	piece->scale_step = info->scales ? 2ull * info->panel * (unpu_pad32(w->k) / UNPU_PAD) : 0;
+	piece->scale_step = unpu_panel_scale_bytes(w->layout, w->k);
 	fit = PIECE_BYTES / (piece->quant_step + piece->scale_step);
 	piece->panels = fit ? (uint32_t)fit : 1;
 	if (!p->stage)

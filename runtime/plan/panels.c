@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "runtime/half.h"
+#include "runtime/model/blocks.h"
 #include "runtime/model/gguf.h"
 #include "runtime/plan/panels.h"
 #include "shaders/layout.h"
@@ -173,34 +174,39 @@ static void pack_quants(uint32_t layout, const struct unpu_layout_info *info,
 	}
 }
 
-static float dequantise(const uint8_t *data, uint32_t type, uint32_t i)
+static float plain_float(const uint8_t *data, uint32_t type, uint32_t i)
 {
-	const uint8_t *block;
-	uint32_t bits;
 	float value;
 
-	switch (type) {
-	case UNPU_TYPE_F32:
-		memcpy(&value, data + 4ull * i, 4);
-		return value;
-	case UNPU_TYPE_F16:
+	if (type == UNPU_TYPE_F16)
 		return unpu_f16_float(load16(data + 2ull * i));
-	case UNPU_TYPE_BF16:
+	if (type == UNPU_TYPE_BF16)
 		return unpu_bf16_float(load16(data + 2ull * i));
-	case UNPU_TYPE_Q8_0:
-		block = data + (uint64_t)(i / 32) * Q8_BLOCK;
-		return unpu_f16_float(load16(block)) * (int8_t)block[2 + i % 32];
-	default: /* UNPU_TYPE_Q4_0 */
-		block = data + (uint64_t)(i / 32) * Q4_BLOCK;
-		bits = block[2 + i % 16] >> (i % 32 < 16 ? 0 : 4) & 15;
-		return unpu_f16_float(load16(block)) * ((int)bits - 8);
+	memcpy(&value, data + 4ull * i, 4);
+	return value;
+}
+
+/* i is a multiple of 32, as blocks are. */
+static void dequantise(const struct unpu_pack_row *row, uint32_t i, uint32_t n, float *out)
+{
+	struct unpu_block block;
+
+	if (!unpu_block_type(row->type)) {
+		for (uint32_t j = 0; j < n; j++)
+			out[j] = plain_float(row->data, row->type, i + j);
+		return;
 	}
+	unpu_block_read(row->type, row->data, i / 32, &block);
+	for (uint32_t j = 0; j < n; j++)
+		out[j] = unpu_block_weight(&block, j);
 }
 
 /* Up to 32 values from i on, as the layout holds them. */
 static void load_floats(const struct unpu_pack_row *row, uint32_t bits, uint32_t i, uint32_t n,
 			uint8_t *out)
 {
+	float values[UNPU_PAD];
+
 	if (bits == 16) {
 		memcpy(out, row->data + 2ull * i, 2ull * n);
 		return;
@@ -209,11 +215,8 @@ static void load_floats(const struct unpu_pack_row *row, uint32_t bits, uint32_t
 		memcpy(out, row->data + 4ull * i, 4ull * n);
 		return;
 	}
-	for (uint32_t j = 0; j < n; j++) {
-		float v = dequantise(row->data, row->type, i + j);
-
-		memcpy(out + 4 * j, &v, 4);
-	}
+	dequantise(row, i, n, values);
+	memcpy(out, values, 4ull * n);
 }
 
 /* One row's share of a block, element after element between those of the other rows. */
@@ -279,6 +282,13 @@ uint64_t unpu_panel_bytes(uint32_t layout, uint32_t k)
 	return (uint64_t)info->panel * unpu_pad32(k) * info->bits / 8;
 }
 
+uint64_t unpu_panel_scale_bytes(uint32_t layout, uint32_t k)
+{
+	const struct unpu_layout_info *info = unpu_layout_info(layout);
+
+	return (uint64_t)info->panel * ((k + info->group - 1) / info->group) * info->scales;
+}
+
 void unpu_pack_panel(uint32_t layout, const struct unpu_pack_row *rows, uint32_t k,
 		     uint8_t *quants, uint8_t *scales)
 {
@@ -314,7 +324,8 @@ int unpu_layout_holds(uint32_t layout, uint32_t type)
 	case DRM_UNPU_LAYOUT_Q8_R16_K4U:
 	case DRM_UNPU_LAYOUT_Q8_R32:
 		return type == UNPU_TYPE_Q8_0 || type == UNPU_TYPE_Q4_0;
-	default: /* the Q4 layouts */
-		return type == UNPU_TYPE_Q4_0;
+	default:
+		return type == UNPU_TYPE_Q4_0 &&
+		       unpu_layout_info(layout)->family == UNPU_FAMILY_Q;
 	}
 }

@@ -24,7 +24,8 @@ void unpu_pack_panel(uint32_t layout, const struct unpu_pack_row *rows, uint32_t
 /* Whether every value of the type is a value of the layout, so that packing loses nothing. */
 int unpu_layout_holds(uint32_t layout, uint32_t type);
 
-/* Bytes of one panel in the quants plane. */
+/* Bytes of one panel in the quants plane, and in that of scales. */
 uint64_t unpu_panel_bytes(uint32_t layout, uint32_t k);
+uint64_t unpu_panel_scale_bytes(uint32_t layout, uint32_t k);
 
 #endif

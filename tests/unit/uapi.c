@@ -38,7 +38,7 @@ SIZE(matrix, 4);
 AT(matrix, layout, 0);
 AT(matrix, numeric, 2);
 
-SIZE(dev_info, 336);
+SIZE(dev_info, 464);
 AT(dev_info, version_major, 0);
 AT(dev_info, version_minor, 4);
 AT(dev_info, features, 8);
@@ -68,7 +68,7 @@ AT(dev_info, num_matrices, 132);
 AT(dev_info, units, 136);
 AT(dev_info, pad, 140);
 AT(dev_info, matrices, 144);
-AT(dev_info, name, 272);
+AT(dev_info, name, 400);
 
 SIZE(dev_stats, 80);
 AT(dev_stats, window_used_bytes, 0);
@@ -214,6 +214,15 @@ IS(LAYOUT_F32_R32, 15);
 IS(LAYOUT_F16_R32, 16);
 IS(LAYOUT_Q8_R32, 17);
 IS(LAYOUT_Q4_R32, 18);
+IS(LAYOUT_Q4K_R8_K16, 19);
+IS(LAYOUT_Q4K_R8_K4U, 20);
+IS(LAYOUT_Q4K_R16_K4U, 21);
+IS(LAYOUT_Q6K_R8_K16, 22);
+IS(LAYOUT_Q6K_R8_K4, 23);
+IS(LAYOUT_Q6K_R16_K4, 24);
+IS(LAYOUT_Q8A_R8_K16, 25);
+IS(LAYOUT_Q8A_R8_K4, 26);
+IS(LAYOUT_Q8A_R16_K4U, 27);
 
 IS(CLASS_F32, 0);
 IS(CLASS_A8, 1);
@@ -242,7 +251,7 @@ IS(PROGRAM_STOP, 1);
 IS(SYNC_WAIT, 1);
 IS(SYNC_SIGNAL, 2);
 IS(SHADER_NAME, 32);
-IS(MAX_MATRICES, 32);
+IS(MAX_MATRICES, 64);
 
 /* Version 1.0 has these sizes for ever; the structs may grow. */
 _Static_assert(sizeof(struct drm_unpu_dev_info) >= UNPU_V1_DEV_INFO, "dev_info");

@@ -6,6 +6,10 @@
 #include "runtime/device/cpu/ops.h"
 
 unpu_mm_fn unpu_mm_f32_c, unpu_mm_a8_c;
+unpu_mm_fn unpu_mm_k_f32_c, unpu_mm_k_a8_c;
+/* Row `row` of a matrix of such a family, dequantised: pad32(k) floats. */
+void unpu_mm_k_row_c(uint32_t layout, const void *quants, const void *scales, uint32_t k,
+		     uint32_t row, float *out);
 unpu_quantize_fn unpu_quantize_c;
 unpu_norm_fn unpu_rms_norm_c, unpu_layer_norm_c;
 unpu_act_fn unpu_silu_c, unpu_gelu_c, unpu_relu_c;

@@ -25,6 +25,24 @@ static const struct drm_unpu_matrix c_matrices[] = {
 	{ DRM_UNPU_LAYOUT_Q4_R32, DRM_UNPU_CLASS_F32 },
 	{ DRM_UNPU_LAYOUT_Q8_R32, DRM_UNPU_CLASS_A8 },
 	{ DRM_UNPU_LAYOUT_Q4_R32, DRM_UNPU_CLASS_A8 },
+	{ DRM_UNPU_LAYOUT_Q8A_R16_K4U, DRM_UNPU_CLASS_F32 },
+	{ DRM_UNPU_LAYOUT_Q8A_R8_K4, DRM_UNPU_CLASS_F32 },
+	{ DRM_UNPU_LAYOUT_Q8A_R8_K16, DRM_UNPU_CLASS_F32 },
+	{ DRM_UNPU_LAYOUT_Q6K_R16_K4, DRM_UNPU_CLASS_F32 },
+	{ DRM_UNPU_LAYOUT_Q6K_R8_K4, DRM_UNPU_CLASS_F32 },
+	{ DRM_UNPU_LAYOUT_Q6K_R8_K16, DRM_UNPU_CLASS_F32 },
+	{ DRM_UNPU_LAYOUT_Q4K_R16_K4U, DRM_UNPU_CLASS_F32 },
+	{ DRM_UNPU_LAYOUT_Q4K_R8_K4U, DRM_UNPU_CLASS_F32 },
+	{ DRM_UNPU_LAYOUT_Q4K_R8_K16, DRM_UNPU_CLASS_F32 },
+	{ DRM_UNPU_LAYOUT_Q8A_R16_K4U, DRM_UNPU_CLASS_A8 },
+	{ DRM_UNPU_LAYOUT_Q8A_R8_K4, DRM_UNPU_CLASS_A8 },
+	{ DRM_UNPU_LAYOUT_Q8A_R8_K16, DRM_UNPU_CLASS_A8 },
+	{ DRM_UNPU_LAYOUT_Q6K_R16_K4, DRM_UNPU_CLASS_A8 },
+	{ DRM_UNPU_LAYOUT_Q6K_R8_K4, DRM_UNPU_CLASS_A8 },
+	{ DRM_UNPU_LAYOUT_Q6K_R8_K16, DRM_UNPU_CLASS_A8 },
+	{ DRM_UNPU_LAYOUT_Q4K_R16_K4U, DRM_UNPU_CLASS_A8 },
+	{ DRM_UNPU_LAYOUT_Q4K_R8_K4U, DRM_UNPU_CLASS_A8 },
+	{ DRM_UNPU_LAYOUT_Q4K_R8_K16, DRM_UNPU_CLASS_A8 },
 	{ DRM_UNPU_LAYOUT_GGUF_Q4_0, DRM_UNPU_CLASS_F32 },
 	{ DRM_UNPU_LAYOUT_GGUF_Q8_0, DRM_UNPU_CLASS_F32 },
 	{ DRM_UNPU_LAYOUT_GGUF_BF16, DRM_UNPU_CLASS_F32 },
@@ -71,6 +89,16 @@ void unpu_cpu_ops_prefer(struct unpu_cpu_ops *ops, uint32_t layout, uint32_t num
 	ops->matrices[0].numeric = numeric;
 }
 
+static unpu_mm_fn *mm_c(const struct drm_unpu_matrix *m)
+{
+	static unpu_mm_fn *const fn[2][2] = {
+		{ unpu_mm_f32_c, unpu_mm_a8_c }, { unpu_mm_k_f32_c, unpu_mm_k_a8_c },
+	};
+	int k = unpu_layout_info(m->layout)->family > UNPU_FAMILY_Q;
+
+	return fn[k][m->numeric == DRM_UNPU_CLASS_A8];
+}
+
 void unpu_cpu_ops_init_c(struct unpu_cpu_ops *ops)
 {
 	memset(ops, 0, sizeof(*ops));
@@ -78,8 +106,7 @@ void unpu_cpu_ops_init_c(struct unpu_cpu_ops *ops)
 	for (uint32_t i = 0; i < NUM_C_MATRICES; i++) {
 		const struct drm_unpu_matrix *m = &c_matrices[i];
 
-		ops->mm[m->layout][m->numeric] = m->numeric == DRM_UNPU_CLASS_A8 ?
-						 unpu_mm_a8_c : unpu_mm_f32_c;
+		ops->mm[m->layout][m->numeric] = mm_c(m);
 		unpu_cpu_ops_prefer(ops, m->layout, m->numeric);
 	}
 	ops->quantize = unpu_quantize_c;

@@ -27,6 +27,21 @@
  * pad32(k) / 32 elements apart per token. Over blocks in order:
  * acc = fma((float)isum, dw * da, acc), isum the exact integer sum of the block, dw the f16 scale
  * as f32. Equal to the bit on all instruction sets.
+ *
+ * Families with more scales (layout.h) in class a8, low and high being the exact sums of the first
+ * 16 and the other k of a block, each step one rounding (products of integers have none, whatever
+ * the bytes are: they stay below 2^24):
+ *
+ *   Q4K  per block s = fma((float)(sc * (low + high)), da, s) with q in 0..15, and with the
+ *        block's own m: n = fma((float)m, da * (float)sum, n); after 8 blocks
+ *        acc = fma(d, s, acc), acc = fma(-dmin, n, acc), s = n = 0
+ *   Q6K  per block s = fma((float)(sc0 * low + sc1 * high), da, s) with q in -32..31; after 8
+ *        blocks acc = fma(d, s, acc), s = 0
+ *   Q8A  per block t = fma(s1, (float)high, s0 * (float)low), t = fma(o, (float)sum, t),
+ *        acc = fma(t, da, acc)
+ *
+ * In class f32 their weights are fma(d, (float)(sc * q), -(dmin * (float)m)), d * (float)(sc * q)
+ * and fma(s, (float)q, o).
  */
 struct unpu_mm_args {
 	uint32_t layout;

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "runtime/device/cpu/c.h"
 #include "runtime/half.h"
 
 /* 16-bit values have no alignment of their own inside GGUF blocks. */
@@ -116,7 +117,9 @@ void unpu_cpu_weight_row(uint32_t layout, const void *quants, const void *scales
 
 	if (row >= rows)
 		row = rows - 1;
-	if (info->quantised && info->packed) {
+	if (info->family > UNPU_FAMILY_Q) {
+		unpu_mm_k_row_c(layout, quants, scales, k, row, out);
+	} else if (info->quantised && info->packed) {
 		row_panel(info, layout, p, scales, k, row, out);
 	} else if (info->quantised) {
 		row_gguf(info, layout, p, k, row, out);
