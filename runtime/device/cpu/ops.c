@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "runtime/device/cpu/ops.h"
 
-#include <errno.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -13,81 +12,6 @@
 #endif
 
 #include "runtime/device/cpu/c.h"
-
-/*
- * Worst first, since each goes to the front of the list. R32 is a GPU's: nothing is packed so for
- * the cpu, but its twins run what was packed for another device.
- */
-static const struct drm_unpu_matrix c_matrices[] = {
-	{ DRM_UNPU_LAYOUT_F32_R32, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_F16_R32, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q8_R32, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q4_R32, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q8_R32, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q4_R32, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q8A_R16_K4U, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q8A_R8_K4, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q8A_R8_K16, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q6K_R16_K4, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q6K_R8_K4, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q6K_R8_K16, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q4K_R16_K4U, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q4K_R8_K4U, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q4K_R8_K16, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q8A_R16_K4U, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q8A_R8_K4, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q8A_R8_K16, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q6K_R16_K4, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q6K_R8_K4, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q6K_R8_K16, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q4K_R16_K4U, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q4K_R8_K4U, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q4K_R8_K16, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_GGUF_Q4_0, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_GGUF_Q8_0, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_GGUF_BF16, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_GGUF_F16, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_GGUF_F32, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_GGUF_Q4_0, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_GGUF_Q8_0, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q4_R16_K4U, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q4_R8_K4U, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q4_R8_K4, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q4_R8_K16, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q8_R16_K4U, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q8_R8_K4, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q8_R8_K16, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_BF16_R16, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_F16_R16, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_F32_R16, DRM_UNPU_CLASS_F32 },
-	{ DRM_UNPU_LAYOUT_Q4_R16_K4U, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q4_R8_K4U, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q4_R8_K4, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q8_R16_K4U, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q8_R8_K4, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q4_R8_K16, DRM_UNPU_CLASS_A8 },
-	{ DRM_UNPU_LAYOUT_Q8_R8_K16, DRM_UNPU_CLASS_A8 },
-};
-
-#define NUM_C_MATRICES	(sizeof(c_matrices) / sizeof(c_matrices[0]))
-
-_Static_assert(NUM_C_MATRICES <= DRM_UNPU_MAX_MATRICES, "the list of pairs must fit DEV_INFO");
-
-void unpu_cpu_ops_prefer(struct unpu_cpu_ops *ops, uint32_t layout, uint32_t numeric)
-{
-	uint32_t i;
-
-	for (i = 0; i < ops->num_matrices; i++)
-		if (ops->matrices[i].layout == layout && ops->matrices[i].numeric == numeric)
-			break;
-	if (i == DRM_UNPU_MAX_MATRICES)
-		return;
-	if (i == ops->num_matrices)
-		ops->num_matrices++;
-	memmove(ops->matrices + 1, ops->matrices, i * sizeof(ops->matrices[0]));
-	ops->matrices[0].layout = layout;
-	ops->matrices[0].numeric = numeric;
-}
 
 static unpu_mm_fn *mm_c(const struct drm_unpu_matrix *m)
 {
@@ -101,14 +25,12 @@ static unpu_mm_fn *mm_c(const struct drm_unpu_matrix *m)
 
 void unpu_cpu_ops_init_c(struct unpu_cpu_ops *ops)
 {
-	memset(ops, 0, sizeof(*ops));
-	ops->name = "c";
-	for (uint32_t i = 0; i < NUM_C_MATRICES; i++) {
-		const struct drm_unpu_matrix *m = &c_matrices[i];
+	const struct unpu_cpu_isa *c = unpu_cpu_isa(0);
 
-		ops->mm[m->layout][m->numeric] = mm_c(m);
-		unpu_cpu_ops_prefer(ops, m->layout, m->numeric);
-	}
+	memset(ops, 0, sizeof(*ops));
+	ops->name = c->name;
+	for (uint32_t i = 0; i < c->num_matrices; i++)
+		ops->mm[c->matrices[i].layout][c->matrices[i].numeric] = mm_c(&c->matrices[i]);
 	ops->quantize = unpu_quantize_c;
 	ops->rms_norm = unpu_rms_norm_c;
 	ops->layer_norm = unpu_layer_norm_c;
@@ -155,55 +77,36 @@ uint32_t unpu_cpu_detect(void)
 }
 #endif
 
-int unpu_cpu_mask_parse(const char *name, uint32_t *mask)
-{
-	static const struct {
-		const char *name;
-		uint32_t mask;
-	} names[] = {
-		{ "c", UNPU_CPU_MASK_C },
-		{ "avx2", UNPU_CPU_MASK_AVX2 },
-		{ "avx512vnni", UNPU_CPU_MASK_AVX2 | UNPU_CPU_MASK_AVX512VNNI },
-		{ "neon", UNPU_CPU_MASK_NEON },
-		{ "neon_dotprod", UNPU_CPU_MASK_NEON | UNPU_CPU_MASK_NEON_DOTPROD },
-	};
-
-	if (!name || !*name) {
-		*mask = ~0u;
-		return 0;
-	}
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (!strcmp(name, names[i].name)) {
-			*mask = names[i].mask;
-			return 0;
-		}
-	}
-	return -EINVAL;
-}
-
 void unpu_cpu_ops_init(struct unpu_cpu_ops *ops, uint32_t flags)
 {
 	const uint32_t have = flags & unpu_cpu_detect();
+	uint32_t used = 0;
 
 	unpu_cpu_ops_init_c(ops);
-	if (have & UNPU_CPU_MASK_AVX2) {
 #if UNPU_HAVE_AVX2
+	if (have & UNPU_CPU_MASK_AVX2) {
 		unpu_cpu_ops_init_avx2(ops);
-#endif
+		used |= UNPU_CPU_MASK_AVX2;
 	}
-	if (have & UNPU_CPU_MASK_AVX512VNNI) {
+#endif
 #if UNPU_HAVE_AVX512VNNI
+	if (have & UNPU_CPU_MASK_AVX512VNNI) {
 		unpu_cpu_ops_init_avx512vnni(ops);
-#endif
+		used |= UNPU_CPU_MASK_AVX512VNNI;
 	}
-	if (have & UNPU_CPU_MASK_NEON) {
+#endif
 #if UNPU_HAVE_NEON
+	if (have & UNPU_CPU_MASK_NEON) {
 		unpu_cpu_ops_init_neon(ops);
-#endif
+		used |= UNPU_CPU_MASK_NEON;
 	}
-	if (have & UNPU_CPU_MASK_NEON_DOTPROD) {
+#endif
 #if UNPU_HAVE_NEON_DOTPROD
+	if (have & UNPU_CPU_MASK_NEON_DOTPROD) {
 		unpu_cpu_ops_init_neon_dotprod(ops);
-#endif
+		used |= UNPU_CPU_MASK_NEON_DOTPROD;
 	}
+#endif
+	(void)have;
+	ops->num_matrices = unpu_cpu_isa_matrices(used, ops->matrices);
 }

@@ -12,6 +12,7 @@
 
 #include <stdint.h>
 
+#include "runtime/device/cpu/isa.h"
 #include "shaders/shaders.h"
 
 /*
@@ -111,14 +112,8 @@ typedef void unpu_merge_fn(const float *o, uint64_t ldo, const float *ms, uint64
 /* Largest of n (a multiple of 8, > 0) logits and where; NaN when any is. The first of equals. */
 typedef void unpu_max_fn(const float *x, uint32_t n, float *max, uint32_t *at);
 
-#define UNPU_CPU_MASK_C			0u
-#define UNPU_CPU_MASK_AVX2		(1u << 0)	/* with FMA and F16C */
-#define UNPU_CPU_MASK_AVX512VNNI	(1u << 1)	/* with F, BW, VL, DQ */
-#define UNPU_CPU_MASK_NEON		(1u << 2)
-#define UNPU_CPU_MASK_NEON_DOTPROD	(1u << 3)
-
 struct unpu_cpu_ops {
-	const char *name;	/* "c", "avx2", "avx512vnni", "neon", "neon_dotprod" */
+	const char *name;	/* of struct unpu_cpu_isa */
 	unpu_mm_fn *mm[DRM_UNPU_LAYOUT_COUNT][2];	/* [layout][enum drm_unpu_class] */
 	unpu_quantize_fn *quantize;
 	unpu_norm_fn *rms_norm, *layer_norm;
@@ -127,23 +122,17 @@ struct unpu_cpu_ops {
 	unpu_attn_fn *attn[3];				/* [enum drm_unpu_kv_type] */
 	unpu_merge_fn *merge;
 	unpu_max_fn *max;
-	/* Best first; what DEV_INFO tells. */
+	/* Best first, from isa.c; what DEV_INFO tells. */
 	uint32_t num_matrices;
 	struct drm_unpu_matrix matrices[DRM_UNPU_MAX_MATRICES];
 };
 
-/* Put a pair at the front of ops->matrices. */
-void unpu_cpu_ops_prefer(struct unpu_cpu_ops *ops, uint32_t layout, uint32_t numeric);
-
 /* The instruction sets of this machine, as UNPU_CPU_MASK_* bits. */
 uint32_t unpu_cpu_detect(void);
-/* Bits of a mask name ("c", "avx2", "neon", ...: it and all below it); NULL or "": all ones. 0, or
- * -EINVAL for a name that is none. */
-int unpu_cpu_mask_parse(const char *name, uint32_t *mask);
 /* Fill from plain C upward with what `flags` allows. */
 void unpu_cpu_ops_init(struct unpu_cpu_ops *ops, uint32_t flags);
 
-/* Each overrides what it has better; called by unpu_cpu_ops_init() in this order. */
+/* Each overrides what it has better, the pairs that isa.c lists, in this order. */
 void unpu_cpu_ops_init_c(struct unpu_cpu_ops *ops);
 void unpu_cpu_ops_init_avx2(struct unpu_cpu_ops *ops);
 void unpu_cpu_ops_init_avx512vnni(struct unpu_cpu_ops *ops);

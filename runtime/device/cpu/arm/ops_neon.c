@@ -4,10 +4,8 @@
 static void set_mm(struct unpu_cpu_ops *ops, uint32_t layout, uint32_t numeric, unpu_mm_fn *fn)
 {
 	ops->mm[layout][numeric] = fn;
-	unpu_cpu_ops_prefer(ops, layout, numeric);
 }
 
-/* Of two layouts for the same weights the later one is preferred: K16, which class a8 has here. */
 static void init_mm(struct unpu_cpu_ops *ops)
 {
 	const uint32_t f32 = DRM_UNPU_CLASS_F32, a8 = DRM_UNPU_CLASS_A8;

@@ -4,10 +4,8 @@
 static void set_mm(struct unpu_cpu_ops *ops, uint32_t layout, uint32_t numeric, unpu_mm_fn *fn)
 {
 	ops->mm[layout][numeric] = fn;
-	unpu_cpu_ops_prefer(ops, layout, numeric);
 }
 
-/* A matrix may be used in both classes from one packing, so K4 leads in class f32 as well. */
 void unpu_cpu_ops_init_neon_dotprod(struct unpu_cpu_ops *ops)
 {
 	const uint32_t f32 = DRM_UNPU_CLASS_F32, a8 = DRM_UNPU_CLASS_A8;

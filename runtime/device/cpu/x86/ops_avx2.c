@@ -4,13 +4,11 @@
 static void put_mm(struct unpu_cpu_ops *ops, uint32_t layout, uint32_t numeric, unpu_mm_fn *fn)
 {
 	ops->mm[layout][numeric] = fn;
-	unpu_cpu_ops_prefer(ops, layout, numeric);
 }
 
 void unpu_cpu_ops_init_avx2(struct unpu_cpu_ops *ops)
 {
 	ops->name = "avx2";
-	/* worst first */
 	put_mm(ops, DRM_UNPU_LAYOUT_Q4_R8_K4U, DRM_UNPU_CLASS_F32, unpu_mm_q4_r8_k4u_f32_avx2);
 	put_mm(ops, DRM_UNPU_LAYOUT_Q8_R8_K4, DRM_UNPU_CLASS_F32, unpu_mm_q8_r8_k4_f32_avx2);
 	put_mm(ops, DRM_UNPU_LAYOUT_BF16_R16, DRM_UNPU_CLASS_F32, unpu_mm_bf16_r16_avx2);

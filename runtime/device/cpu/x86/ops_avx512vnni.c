@@ -4,13 +4,11 @@
 static void put_mm(struct unpu_cpu_ops *ops, uint32_t layout, uint32_t numeric, unpu_mm_fn *fn)
 {
 	ops->mm[layout][numeric] = fn;
-	unpu_cpu_ops_prefer(ops, layout, numeric);
 }
 
 void unpu_cpu_ops_init_avx512vnni(struct unpu_cpu_ops *ops)
 {
 	ops->name = "avx512vnni";
-	/* worst first */
 	put_mm(ops, DRM_UNPU_LAYOUT_Q4_R16_K4U, DRM_UNPU_CLASS_F32,
 	       unpu_mm_q4_r16_k4u_f32_avx512vnni);
 	put_mm(ops, DRM_UNPU_LAYOUT_Q8_R16_K4U, DRM_UNPU_CLASS_F32,
