@@ -427,8 +427,8 @@ static struct unpu_mm_args make_args(const struct check_mm *p)
 }
 
 /* Tokens t0 .. t0 + tokens of rows row0 .. row1, and nothing else, are written. */
-static void check_range(unpu_mm_fn *fn, const struct check_mm *p, enum check_mm_kind kind, uint32_t row0,
-			uint32_t row1, uint32_t t0, uint32_t tokens)
+static void check_range(unpu_mm_fn *fn, const struct check_mm *p, enum check_mm_kind kind,
+			uint32_t row0, uint32_t row1, uint32_t t0, uint32_t tokens)
 {
 	struct unpu_mm_args args = make_args(p);
 	struct check_buf y;
