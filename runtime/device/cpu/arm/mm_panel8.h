@@ -8,9 +8,10 @@
 /* Panels one after the other against 1 to 4 tokens. */
 struct panel8 {
 	const int8_t *w;
-	const uint16_t *scales;
+	const void *scales;
 	const int8_t *q;
 	const float *d;
+	const int32_t *sum;
 	size_t blocks;
 	uint32_t panels;
 	float *y;
@@ -25,15 +26,18 @@ typedef void panel8_fn(const struct panel8 *p);
 static inline void panel8_walk(const struct unpu_mm_args *a, size_t block_bytes,
 			       panel8_fn *const fn[4])
 {
+	const struct unpu_layout_info *info = unpu_layout_info(a->layout);
 	size_t blocks = unpu_pad32(a->k) / 32;
+	size_t scale_bytes = blocks / (info->group / 32) * 8 * info->scales;
 	uint32_t panels = (a->row1 - a->row0) / 8, at_once = a->tokens > 4 ? 1 : panels;
 
 	for (uint32_t done = 0; done < panels; done += at_once) {
 		size_t panel = a->row0 / 8 + done;
 		struct panel8 p = {
 			.w = (const int8_t *)a->quants + panel * blocks * block_bytes,
-			.scales = (const uint16_t *)a->scales + panel * blocks * 8,
-			.q = a->q, .d = a->d, .blocks = blocks, .panels = at_once,
+			.scales = (const uint8_t *)a->scales + panel * scale_bytes,
+			.q = a->q, .d = a->d, .sum = a->sum,
+			.blocks = blocks, .panels = at_once,
 			.y = a->y + done * 8, .ldy = a->ldy,
 		};
 
@@ -43,6 +47,7 @@ static inline void panel8_walk(const struct unpu_mm_args *a, size_t block_bytes,
 			fn[n - 1](&p);
 			p.q += n * 32 * blocks;
 			p.d += n * blocks;
+			p.sum += n * blocks;
 			p.y += n * p.ldy;
 			left -= n;
 		}
@@ -78,7 +83,7 @@ NEON_INLINE struct panel8_at panel8_begin(const struct panel8 *p, uint32_t i, si
 {
 	struct panel8_at at = {
 		.w = p->w + i * p->blocks * block_bytes,
-		.scales = p->scales + i * p->blocks * 8,
+		.scales = (const uint16_t *)p->scales + i * p->blocks * 8,
 	};
 
 	NEON_UNROLL
