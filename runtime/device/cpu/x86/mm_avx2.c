@@ -4,9 +4,7 @@
  * tile is eight rows by a few tokens; what one (row, token) adds, and in what order, is the same in
  * every tile.
  */
-#include "runtime/device/cpu/x86/x86.h"
-
-#define ROWS	8
+#include "runtime/device/cpu/x86/mm_avx2.h"
 
 enum weights { Q8, Q4, F32, F16, BF16 };
 
@@ -18,44 +16,15 @@ UNPU_INLINE uint32_t block_bytes(enum weights type)
 	return bytes[type];
 }
 
-/* Eight rows: where their weights begin, and which of them are rows at all. */
-struct strip {
-	const uint8_t *quants;
-	const uint8_t *scales;
-	float *y;		/* of token 0 */
-	__m256 live;		/* lanes of all ones: r < rows */
-};
-
-UNPU_INLINE struct strip strip_at(const struct unpu_mm_args *a, uint32_t row, enum weights type)
+UNPU_INLINE struct strip strip_of(const struct unpu_mm_args *a, uint32_t row, enum weights type)
 {
 	const int quantised = type == Q8 || type == Q4;
-	const uint32_t panel = quantised ? 8 : 16;
-	const uint64_t blocks = (uint64_t)(row / panel) * (unpu_pad32(a->k) / 32);
-	const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-	const int32_t left = a->rows > row ? (int32_t)(a->rows - row) : 0;
+	struct strip s = strip_at(a, row, quantised ? 8 : 16, block_bytes(type),
+				  quantised ? 16 : 0);
 
-	return (struct strip) {
-		.quants = (const uint8_t *)a->quants + blocks * block_bytes(type) +
-			  row % panel * (type == F32 ? 4 : 2),
-		.scales = quantised ? (const uint8_t *)a->scales + blocks * 16 : NULL,
-		.y = a->y + (row - a->row0),
-		.live = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(left), lane)),
-	};
-}
-
-UNPU_INLINE void store(const struct unpu_mm_args *a, const struct strip *s, uint32_t t, __m256 v)
-{
-	_mm256_storeu_ps(s->y + t * a->ldy, _mm256_and_ps(v, s->live));
-}
-
-UNPU_INLINE __m256i load(const uint8_t *p)
-{
-	return _mm256_loadu_si256((const __m256i *)p);
-}
-
-UNPU_INLINE __m256 load_half(const uint8_t *p)
-{
-	return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+	if (!quantised)
+		s.quants += row % 16 * (type == F32 ? 4 : 2);
+	return s;
 }
 
 /* ---- class a8 ----------------------------------------------------------------------------- */
@@ -161,7 +130,7 @@ UNPU_INLINE void a8_tile(const struct unpu_mm_args *a, const struct strip *s, ui
 UNPU_INLINE void a8(const struct unpu_mm_args *a, const enum weights type)
 {
 	for (uint32_t row = a->row0; row < a->row1; row += ROWS) {
-		struct strip s = strip_at(a, row, type);
+		struct strip s = strip_of(a, row, type);
 		uint32_t t = 0;
 
 		for (; a->tokens - t >= 4; t += 4)
@@ -264,7 +233,7 @@ UNPU_INLINE void f32_tile(const struct unpu_mm_args *a, const struct strip *s, u
 UNPU_INLINE void f32(const struct unpu_mm_args *a, const enum weights type)
 {
 	for (uint32_t row = a->row0; row < a->row1; row += ROWS) {
-		struct strip s = strip_at(a, row, type);
+		struct strip s = strip_of(a, row, type);
 		uint32_t t = 0;
 
 		for (; a->tokens - t >= 2; t += 2)

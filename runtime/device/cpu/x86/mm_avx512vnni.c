@@ -4,16 +4,7 @@
  * weights is brought into registers once for all of them. What one (row, token) adds, and in what
  * order, is the same in every tile.
  */
-#include "runtime/device/cpu/x86/x86.h"
-
-/* One panel, and the rows of it that are stored. */
-struct panel {
-	const uint8_t *quants;
-	const uint8_t *scales;
-	float *y;		/* row 0 of the panel, token 0; maybe before the buffer */
-	__mmask16 stored;	/* row0 <= r < row1 */
-	__mmask16 live;		/* r < rows, the others are 0 */
-};
+#include "runtime/device/cpu/x86/mm_avx512vnni.h"
 
 enum weights { Q8, Q4, F32, F16, BF16 };
 
@@ -24,35 +15,9 @@ UNPU_INLINE uint32_t block_bytes(enum weights type)
 	return bytes[type];
 }
 
-/* Lanes below n. */
-UNPU_INLINE __mmask16 lanes(uint32_t n)
+UNPU_INLINE uint32_t scale_bytes(enum weights type)
 {
-	return n < 16 ? (__mmask16)((1u << n) - 1) : (__mmask16)0xffff;
-}
-
-UNPU_INLINE struct panel panel_at(const struct unpu_mm_args *a, uint32_t row, enum weights type)
-{
-	uint64_t blocks = (uint64_t)(row / 16) * (unpu_pad32(a->k) / 32);
-	uint32_t first = a->row0 > row ? a->row0 - row : 0;
-	const int quantised = type == Q8 || type == Q4;
-
-	return (struct panel) {
-		.quants = (const uint8_t *)a->quants + blocks * block_bytes(type),
-		.scales = quantised ? (const uint8_t *)a->scales + blocks * 32 : NULL,
-		.y = a->y + ((int64_t)row - a->row0),
-		.stored = lanes(a->row1 - row) & ~lanes(first),
-		.live = lanes(a->rows > row ? a->rows - row : 0),
-	};
-}
-
-UNPU_INLINE void store(const struct unpu_mm_args *a, const struct panel *p, uint32_t t, __m512 v)
-{
-	_mm512_mask_storeu_ps(p->y + t * a->ldy, p->stored, _mm512_maskz_mov_ps(p->live, v));
-}
-
-UNPU_INLINE __m512 load_scales(const uint8_t *p)
-{
-	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+	return type == Q8 || type == Q4 ? 32 : 0;
 }
 
 /* ---- class a8 ----------------------------------------------------------------------------- */
@@ -63,10 +28,10 @@ UNPU_INLINE __m512i load_quants(const uint8_t *p, const int g, const enum weight
 	const __m512i low = _mm512_set1_epi8(15);
 
 	if (type == Q8)
-		return _mm512_loadu_si512(p + 64 * g);
+		return load(p + 64 * g);
 	if (g < 4)
-		return _mm512_and_si512(_mm512_loadu_si512(p + 64 * g), low);
-	return _mm512_and_si512(_mm512_srli_epi16(_mm512_loadu_si512(p + 64 * (g - 4)), 4), low);
+		return _mm512_and_si512(load(p + 64 * g), low);
+	return _mm512_and_si512(_mm512_srli_epi16(load(p + 64 * (g - 4)), 4), low);
 }
 
 /*
@@ -109,7 +74,7 @@ UNPU_INLINE void a8_tile(const struct unpu_mm_args *a, const struct panel *p, ui
 		acc[t] = _mm512_setzero_ps();
 	for (uint32_t b = 0; b < blocks; b++, quants += block_bytes(type)) {
 		const uint64_t at = (uint64_t)t0 * blocks + b;
-		__m512 dw = load_scales(p->scales + 32 * b);
+		__m512 dw = load_half(p->scales + 32 * b);
 
 		if (tokens == 1)
 			unpu_prefetch(quants, block_bytes(type));
@@ -129,7 +94,7 @@ UNPU_INLINE void a8_tile(const struct unpu_mm_args *a, const struct panel *p, ui
 UNPU_INLINE void a8(const struct unpu_mm_args *a, const enum weights type)
 {
 	for (uint32_t row = a->row0 & ~15u; row < a->row1; row += 16) {
-		struct panel p = panel_at(a, row, type);
+		struct panel p = panel_at(a, row, block_bytes(type), scale_bytes(type));
 		uint32_t t = 0;
 
 		for (; a->tokens - t >= 8; t += 8)
@@ -170,11 +135,11 @@ UNPU_INLINE void load_group(const uint8_t *p, const int g, const enum weights ty
 	__m512i v = _mm512_setzero_si512();
 
 	if (type == Q8)
-		v = _mm512_loadu_si512(p + 64 * g);
+		v = load(p + 64 * g);
 	else if (type == Q4 && g < 4)
-		v = _mm512_and_si512(_mm512_loadu_si512(p + 64 * g), low);
+		v = _mm512_and_si512(load(p + 64 * g), low);
 	else if (type == Q4)
-		v = _mm512_and_si512(_mm512_srli_epi16(_mm512_loadu_si512(p + 64 * (g - 4)), 4),
+		v = _mm512_and_si512(_mm512_srli_epi16(load(p + 64 * (g - 4)), 4),
 				     low);
 	UNPU_UNROLL
 	for (int j = 0; j < 4; j++) {
@@ -183,7 +148,7 @@ UNPU_INLINE void load_group(const uint8_t *p, const int g, const enum weights ty
 		if (type == F32)
 			w[j] = _mm512_loadu_ps(row);
 		else if (type == F16)
-			w[j] = load_scales(row);
+			w[j] = load_half(row);
 		else if (type == BF16)
 			w[j] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(
 				_mm256_loadu_si256((const __m256i *)row)), 16));
@@ -207,7 +172,7 @@ UNPU_INLINE void f32_tile(const struct unpu_mm_args *a, const struct panel *p, u
 		const float *x = a->x + t0 * a->ldx + 32 * b;
 
 		if (type == Q8 || type == Q4)
-			d = load_scales(p->scales + 32 * b);
+			d = load_half(p->scales + 32 * b);
 		if (tokens == 1)
 			unpu_prefetch(quants, block_bytes(type));
 		UNPU_UNROLL
@@ -230,7 +195,7 @@ UNPU_INLINE void f32_tile(const struct unpu_mm_args *a, const struct panel *p, u
 UNPU_INLINE void f32(const struct unpu_mm_args *a, const enum weights type)
 {
 	for (uint32_t row = a->row0 & ~15u; row < a->row1; row += 16) {
-		struct panel p = panel_at(a, row, type);
+		struct panel p = panel_at(a, row, block_bytes(type), scale_bytes(type));
 		uint32_t t = 0;
 
 		for (; a->tokens - t >= 4; t += 4)

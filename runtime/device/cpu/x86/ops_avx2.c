@@ -16,6 +16,12 @@ void unpu_cpu_ops_init_avx2(struct unpu_cpu_ops *ops)
 	put_mm(ops, DRM_UNPU_LAYOUT_F32_R16, DRM_UNPU_CLASS_F32, unpu_mm_f32_r16_avx2);
 	put_mm(ops, DRM_UNPU_LAYOUT_Q4_R8_K4U, DRM_UNPU_CLASS_A8, unpu_mm_q4_r8_k4u_a8_avx2);
 	put_mm(ops, DRM_UNPU_LAYOUT_Q8_R8_K4, DRM_UNPU_CLASS_A8, unpu_mm_q8_r8_k4_a8_avx2);
+	put_mm(ops, DRM_UNPU_LAYOUT_Q4K_R8_K4U, DRM_UNPU_CLASS_F32, unpu_mm_q4k_r8_k4u_f32_avx2);
+	put_mm(ops, DRM_UNPU_LAYOUT_Q6K_R8_K4, DRM_UNPU_CLASS_F32, unpu_mm_q6k_r8_k4_f32_avx2);
+	put_mm(ops, DRM_UNPU_LAYOUT_Q8A_R8_K4, DRM_UNPU_CLASS_F32, unpu_mm_q8a_r8_k4_f32_avx2);
+	put_mm(ops, DRM_UNPU_LAYOUT_Q4K_R8_K4U, DRM_UNPU_CLASS_A8, unpu_mm_q4k_r8_k4u_a8_avx2);
+	put_mm(ops, DRM_UNPU_LAYOUT_Q6K_R8_K4, DRM_UNPU_CLASS_A8, unpu_mm_q6k_r8_k4_a8_avx2);
+	put_mm(ops, DRM_UNPU_LAYOUT_Q8A_R8_K4, DRM_UNPU_CLASS_A8, unpu_mm_q8a_r8_k4_a8_avx2);
 	ops->quantize = unpu_quantize_avx2;
 	ops->rms_norm = unpu_rms_norm_avx2;
 	ops->layer_norm = unpu_layer_norm_avx2;

@@ -20,6 +20,18 @@ void unpu_cpu_ops_init_avx512vnni(struct unpu_cpu_ops *ops)
 	       unpu_mm_q4_r16_k4u_a8_avx512vnni);
 	put_mm(ops, DRM_UNPU_LAYOUT_Q8_R16_K4U, DRM_UNPU_CLASS_A8,
 	       unpu_mm_q8_r16_k4u_a8_avx512vnni);
+	put_mm(ops, DRM_UNPU_LAYOUT_Q4K_R16_K4U, DRM_UNPU_CLASS_F32,
+	       unpu_mm_q4k_r16_k4u_f32_avx512vnni);
+	put_mm(ops, DRM_UNPU_LAYOUT_Q6K_R16_K4, DRM_UNPU_CLASS_F32,
+	       unpu_mm_q6k_r16_k4_f32_avx512vnni);
+	put_mm(ops, DRM_UNPU_LAYOUT_Q8A_R16_K4U, DRM_UNPU_CLASS_F32,
+	       unpu_mm_q8a_r16_k4u_f32_avx512vnni);
+	put_mm(ops, DRM_UNPU_LAYOUT_Q4K_R16_K4U, DRM_UNPU_CLASS_A8,
+	       unpu_mm_q4k_r16_k4u_a8_avx512vnni);
+	put_mm(ops, DRM_UNPU_LAYOUT_Q6K_R16_K4, DRM_UNPU_CLASS_A8,
+	       unpu_mm_q6k_r16_k4_a8_avx512vnni);
+	put_mm(ops, DRM_UNPU_LAYOUT_Q8A_R16_K4U, DRM_UNPU_CLASS_A8,
+	       unpu_mm_q8a_r16_k4u_a8_avx512vnni);
 	ops->quantize = unpu_quantize_avx512vnni;
 	ops->rms_norm = unpu_rms_norm_avx512vnni;
 	ops->layer_norm = unpu_layer_norm_avx512vnni;

@@ -10,6 +10,9 @@
 
 unpu_mm_fn unpu_mm_q8_r8_k4_a8_avx2, unpu_mm_q4_r8_k4u_a8_avx2;
 unpu_mm_fn unpu_mm_q8_r8_k4_f32_avx2, unpu_mm_q4_r8_k4u_f32_avx2;
+unpu_mm_fn unpu_mm_q4k_r8_k4u_a8_avx2, unpu_mm_q4k_r8_k4u_f32_avx2;
+unpu_mm_fn unpu_mm_q6k_r8_k4_a8_avx2, unpu_mm_q6k_r8_k4_f32_avx2;
+unpu_mm_fn unpu_mm_q8a_r8_k4_a8_avx2, unpu_mm_q8a_r8_k4_f32_avx2;
 unpu_mm_fn unpu_mm_f32_r16_avx2, unpu_mm_f16_r16_avx2, unpu_mm_bf16_r16_avx2;
 unpu_quantize_fn unpu_quantize_avx2;
 unpu_norm_fn unpu_rms_norm_avx2, unpu_layer_norm_avx2;
@@ -21,6 +24,9 @@ unpu_max_fn unpu_max_avx2;
 
 unpu_mm_fn unpu_mm_q8_r16_k4u_a8_avx512vnni, unpu_mm_q4_r16_k4u_a8_avx512vnni;
 unpu_mm_fn unpu_mm_q8_r16_k4u_f32_avx512vnni, unpu_mm_q4_r16_k4u_f32_avx512vnni;
+unpu_mm_fn unpu_mm_q4k_r16_k4u_a8_avx512vnni, unpu_mm_q4k_r16_k4u_f32_avx512vnni;
+unpu_mm_fn unpu_mm_q6k_r16_k4_a8_avx512vnni, unpu_mm_q6k_r16_k4_f32_avx512vnni;
+unpu_mm_fn unpu_mm_q8a_r16_k4u_a8_avx512vnni, unpu_mm_q8a_r16_k4u_f32_avx512vnni;
 unpu_mm_fn unpu_mm_f32_r16_avx512vnni, unpu_mm_f16_r16_avx512vnni, unpu_mm_bf16_r16_avx512vnni;
 unpu_quantize_fn unpu_quantize_avx512vnni;
 unpu_norm_fn unpu_rms_norm_avx512vnni, unpu_layer_norm_avx512vnni;
