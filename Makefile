@@ -244,7 +244,8 @@ benches: all $(benches)
 # ---- how to build it ----
 
 $(O)/runtime/device/cpu/%.o: OPT := $(if $(SAN),,-O3)
-$(O)/runtime/plan/panels.o: OPT := $(if $(SAN),,-O3)
+$(O)/runtime/plan/panels.o $(O)/runtime/plan/panels_k.o: OPT := $(if $(SAN),,-O3)
+$(O)/runtime/model/blocks.o: OPT := $(if $(SAN),,-O3)
 # Where the probe is looked for besides beside the program and in its ../libexec/unpu.
 $(O)/runtime/device/probe.o: ISA_FLAGS = -DUNPU_LIBEXECDIR='"$(LIBEXECDIR)"'
 $(O)/%_avx2.o: ISA_FLAGS := $(AVX2_FLAGS)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "runtime/half.h"
+#include "runtime/model/blocks.h"
 #include "runtime/plan/crew.h"
 #include "runtime/plan/pack.h"
 #include "runtime/plan/panels.h"
@@ -33,7 +34,6 @@ struct source {
 	uint32_t count;
 	bool interleave;
 	uint32_t rows, k;	/* of the packed matrix */
-	uint32_t type;		/* the smallest type that holds all of them */
 };
 
 /* A matrix that was given its layout and place but not its content yet. */
@@ -58,6 +58,7 @@ struct packer {
 	uint64_t vector_bytes;	/* used of it; the first round only counts */
 	uint32_t vector_bank;
 	uint64_t vectors_at;	/* where they begin in it */
+	uint64_t rounded;	/* types that were said to be, a bit each */
 	_Atomic uint64_t done;	/* bytes of matrices */
 	uint64_t reported, total;
 };
@@ -79,21 +80,10 @@ static uint64_t tensor_rows(const struct unpu_tensor *t)
 	return t->dims[1];
 }
 
-static uint32_t join_types(uint32_t a, uint32_t b)
-{
-	if (a == b)
-		return a;
-	if ((a == UNPU_TYPE_Q4_0 && b == UNPU_TYPE_Q8_0) ||
-	    (a == UNPU_TYPE_Q8_0 && b == UNPU_TYPE_Q4_0))
-		return UNPU_TYPE_Q8_0;
-	return UNPU_TYPE_F32;
-}
-
 static void source_add(struct source *s, const struct unpu_tensor *t)
 {
 	if (!t)
 		return;
-	s->type = s->count ? join_types(s->type, t->type) : t->type;
 	s->tensor[s->count++] = t;
 	s->rows += (uint32_t)tensor_rows(t);
 	s->k = (uint32_t)t->dims[0];
@@ -118,51 +108,89 @@ static struct unpu_pack_row source_row(const struct source *s, uint32_t r)
 
 /* ---- choosing and placing ----------------------------------------------------------------- */
 
-static bool quantised_type(uint32_t type)
+static bool quantised(const struct source *s)
 {
-	return type == UNPU_TYPE_Q8_0 || type == UNPU_TYPE_Q4_0;
+	for (uint32_t i = 0; i < s->count; i++)
+		if (!unpu_block_type(s->tensor[i]->type))
+			return false;
+	return true;
 }
 
-/* Bits of a quant; the device's order decides between equals. */
-static uint32_t layout_bits(uint32_t layout)
+/* Bytes of 256 weights with their scales. */
+static uint32_t layout_bytes(const struct drm_unpu_matrix *m)
 {
-	return unpu_layout_info(layout)->bits;
+	const struct unpu_layout_info *info = unpu_layout_info(m->layout);
+
+	if (info->block)
+		return 8u * info->block;
+	return 32u * info->bits + 256u / info->group * info->scales;
 }
 
-/* The smallest of one class that holds values of this type: an index of info->matrices, or -1. */
-static int smallest_layout(const struct drm_unpu_dev_info *info, uint32_t type, uint32_t numeric)
+typedef int layout_fits_fn(uint32_t layout, uint32_t type);
+
+static bool fits(const struct source *s, uint32_t layout, layout_fits_fn *type_fits)
 {
-	int best = -1;
+	for (uint32_t i = 0; i < s->count; i++)
+		if (!type_fits(layout, s->tensor[i]->type))
+			return false;
+	return true;
+}
+
+/*
+ * The smallest of one class that takes all of the source's tensors: of info->matrices, or NULL. The
+ * device's order decides between equals.
+ */
+static const struct drm_unpu_matrix *smallest_layout(const struct drm_unpu_dev_info *info,
+						     const struct source *s, uint32_t numeric,
+						     layout_fits_fn *type_fits)
+{
+	const struct drm_unpu_matrix *best = NULL;
 
 	for (uint32_t i = 0; i < info->num_matrices && i < DRM_UNPU_MAX_MATRICES; i++) {
 		const struct drm_unpu_matrix *m = &info->matrices[i];
 
-		if (!unpu_layout_info(m->layout) || !unpu_layout_holds(m->layout, type))
+		if (m->numeric != numeric || !unpu_layout_info(m->layout) ||
+		    !fits(s, m->layout, type_fits))
 			continue;
-		if (m->numeric != numeric)
-			continue;
-		if (best < 0 ||
-		    layout_bits(m->layout) < layout_bits(info->matrices[best].layout))
-			best = (int)i;
+		if (!best || layout_bytes(m) < layout_bytes(best))
+			best = m;
 	}
 	return best;
 }
 
-static int choose_layout(const struct packer *p, const struct source *s, struct unpu_weight *out)
+/* The types whose weights a device's layouts round are named once each. */
+static void say_rounded(struct packer *p, const struct source *s, uint32_t layout)
+{
+	for (uint32_t i = 0; i < s->count; i++) {
+		uint32_t type = s->tensor[i]->type;
+
+		if (unpu_layout_holds(layout, type) || p->rounded >> type & 1)
+			continue;
+		p->rounded |= 1ull << type;
+		unpu_log(&p->w->log, UNPU_LOG_INFO, "%s: %s weights are rounded to f16 there",
+			 p->w->dev->id, unpu_type_info(type)->name);
+	}
+}
+
+static int choose_layout(struct packer *p, const struct source *s, struct unpu_weight *out)
 {
 	const struct drm_unpu_dev_info *info = &p->w->info;
-	int best = -1;
+	const struct drm_unpu_matrix *best = NULL;
 
-	if (quantised_type(s->type) && !p->params->class_f32)
-		best = smallest_layout(info, s->type, DRM_UNPU_CLASS_A8);
+	if (quantised(s) && !p->params->class_f32)
+		best = smallest_layout(info, s, DRM_UNPU_CLASS_A8, unpu_layout_holds);
 	/* A device without a dot product has class f32 alone. */
-	if (best < 0)
-		best = smallest_layout(info, s->type, DRM_UNPU_CLASS_F32);
-	if (best < 0)
+	if (!best)
+		best = smallest_layout(info, s, DRM_UNPU_CLASS_F32, unpu_layout_holds);
+	/* Twice the bytes are too much to pay for the last bits, unless that is what was asked. */
+	if (quantised(s) && !p->params->class_f32 && (!best || layout_bytes(best) == 4 * 256))
+		best = smallest_layout(info, s, DRM_UNPU_CLASS_F32, unpu_layout_takes);
+	if (!best)
 		return unpu_fail(&p->w->log, -ENOTSUP, "%s takes no layout that holds %s weights",
-				 p->w->dev->id, unpu_type_info(s->type)->name);
-	out->layout = info->matrices[best].layout;
-	out->numeric = info->matrices[best].numeric;
+				 p->w->dev->id, unpu_type_info(s->tensor[0]->type)->name);
+	say_rounded(p, s, best->layout);
+	out->layout = best->layout;
+	out->numeric = best->numeric;
 	return 0;
 }
 
@@ -678,6 +706,7 @@ static int import_embed(struct packer *p)
 	};
 
 	if (!w->dev->ops->bo_import || !p->params->mapping || offset % w->info.binding_align ||
+	    t->type >= sizeof(layouts) || !unpu_layout_holds(layouts[t->type], t->type) ||
 	    !takes_layout(&w->info, layouts[t->type]))
 		return -ENOTSUP;
 	if (w->dev->ops->bo_import(w->dev, (void *)base, offset + t->bytes, 0, &w->import))

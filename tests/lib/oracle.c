@@ -41,58 +41,155 @@ static double f32_at(const uint8_t *p)
 	return from_f32(bits16(p) | (uint32_t)bits16(p + 2) << 16);
 }
 
-static void dequantise_q8_0(const uint8_t *block, double *out)
-{
-	double d = from_f16(bits16(block));
-	int i;
+/* ---- one value of a block --------------------------------------------------------------- */
 
-	for (i = 0; i < 32; i++)
-		out[i] = d * (int8_t)block[2 + i];
+/* Bit i of a field of bits that begins at p. */
+static int bit_of(const uint8_t *p, uint32_t i)
+{
+	return p[i / 8] >> i % 8 & 1;
 }
 
-static void dequantise_q4_0(const uint8_t *block, double *out)
+/* In the types with blocks of 32 the low nibbles are the first 16 values. */
+static int split_nibble(const uint8_t *p, uint32_t i)
 {
-	double d = from_f16(bits16(block));
-	int i;
+	return i < 16 ? p[i] % 16 : p[i - 16] / 16;
+}
 
-	for (i = 0; i < 16; i++) {
-		out[i] = d * ((block[2 + i] & 15) - 8);
-		out[i + 16] = d * ((block[2 + i] >> 4) - 8);
-	}
+static double value_q8_0(const uint8_t *p, uint32_t i)
+{
+	return from_f16(bits16(p)) * (int8_t)p[2 + i];
+}
+
+static double value_q4_0(const uint8_t *p, uint32_t i)
+{
+	return from_f16(bits16(p)) * (split_nibble(p + 2, i) - 8);
+}
+
+static double value_q4_1(const uint8_t *p, uint32_t i)
+{
+	return from_f16(bits16(p)) * split_nibble(p + 4, i) + from_f16(bits16(p + 2));
+}
+
+static double value_q5_0(const uint8_t *p, uint32_t i)
+{
+	return from_f16(bits16(p)) * (split_nibble(p + 6, i) + 16 * bit_of(p + 2, i) - 16);
+}
+
+static double value_q5_1(const uint8_t *p, uint32_t i)
+{
+	return from_f16(bits16(p)) * (split_nibble(p + 8, i) + 16 * bit_of(p + 4, i)) +
+	       from_f16(bits16(p + 2));
+}
+
+static double value_iq4_nl(const uint8_t *p, uint32_t i)
+{
+	static const int values[] = {
+		-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
+	};
+
+	return from_f16(bits16(p)) * values[split_nibble(p + 2, i)];
+}
+
+/*
+ * 8 scales and 8 minima of 6 bits in 12 bytes: the first 4 of each are the low bits of bytes 0-3
+ * and 4-7; of the others, the low 4 bits are the nibbles of bytes 8-11, and the high 2 bits are the
+ * highest of the byte that has the one 4 before.
+ */
+static int six_bits(const uint8_t *p, uint32_t j, int min)
+{
+	const uint8_t *own = p + (min ? 4 : 0);
+
+	if (j < 4)
+		return own[j] % 64;
+	return (min ? p[4 + j] / 16 : p[4 + j] % 16) + own[j - 4] / 64 * 16;
+}
+
+/* 64 values at a time: the low nibbles of 32 bytes, then the high ones. */
+static int k_nibble(const uint8_t *p, uint32_t i)
+{
+	uint8_t byte = p[i / 64 * 32 + i % 32];
+
+	return i % 64 < 32 ? byte % 16 : byte / 16;
+}
+
+static double value_q4_k(const uint8_t *p, uint32_t i)
+{
+	return from_f16(bits16(p)) * six_bits(p + 4, i / 32, 0) * k_nibble(p + 16, i) -
+	       from_f16(bits16(p + 2)) * six_bits(p + 4, i / 32, 1);
+}
+
+/* Byte i % 32 of the fifth bits has that of value i in bit i / 32. */
+static double value_q5_k(const uint8_t *p, uint32_t i)
+{
+	int q = k_nibble(p + 48, i) + 16 * (p[16 + i % 32] >> i / 32 & 1);
+
+	return from_f16(bits16(p)) * six_bits(p + 4, i / 32, 0) * q -
+	       from_f16(bits16(p + 2)) * six_bits(p + 4, i / 32, 1);
+}
+
+/*
+ * Halves of 128: 64 bytes have their nibbles, the low ones those of the first 64; 32 bytes have
+ * their high pairs of bits, the lowest those of the first 32.
+ */
+static double value_q6_k(const uint8_t *p, uint32_t i)
+{
+	uint32_t half = i / 128, at = i % 128;
+	uint8_t low = p[64 * half + at % 64], high = p[128 + 32 * half + at % 32];
+	int q = (at < 64 ? low % 16 : low / 16) + 16 * (high >> 2 * (at / 32) & 3) - 32;
+
+	return from_f16(bits16(p + 208)) * (int8_t)p[192 + i / 16] * q;
+}
+
+static double value_f16(const uint8_t *p, uint32_t i)
+{
+	return from_f16(bits16(p + 2ul * i));
+}
+
+static double value_bf16(const uint8_t *p, uint32_t i)
+{
+	return from_f32((uint32_t)bits16(p + 2ul * i) << 16);
+}
+
+static double value_f32(const uint8_t *p, uint32_t i)
+{
+	return f32_at(p + 4ul * i);
+}
+
+typedef double value_fn(const uint8_t *p, uint32_t i);
+
+static const struct {
+	uint32_t block, bytes;
+	value_fn *value;
+} blocks[] = {
+	[UNPU_TYPE_F32] = { 1, 4, value_f32 },
+	[UNPU_TYPE_F16] = { 1, 2, value_f16 },
+	[UNPU_TYPE_BF16] = { 1, 2, value_bf16 },
+	[UNPU_TYPE_Q8_0] = { 32, 34, value_q8_0 },
+	[UNPU_TYPE_Q4_0] = { 32, 18, value_q4_0 },
+	[UNPU_TYPE_Q4_1] = { 32, 20, value_q4_1 },
+	[UNPU_TYPE_Q5_0] = { 32, 22, value_q5_0 },
+	[UNPU_TYPE_Q5_1] = { 32, 24, value_q5_1 },
+	[UNPU_TYPE_IQ4_NL] = { 32, 18, value_iq4_nl },
+	[UNPU_TYPE_Q4_K] = { 256, 144, value_q4_k },
+	[UNPU_TYPE_Q5_K] = { 256, 176, value_q5_k },
+	[UNPU_TYPE_Q6_K] = { 256, 210, value_q6_k },
+};
+
+double oracle_value(uint32_t type, const uint8_t *row, uint64_t i)
+{
+	uint32_t block = blocks[type].block;
+
+	return blocks[type].value(row + i / block * blocks[type].bytes, (uint32_t)(i % block));
 }
 
 void oracle_row(const struct unpu_tensor *tensor, uint64_t row, double *out)
 {
 	uint64_t k = tensor->dims[0], i;
-	const uint8_t *p;
+	const uint8_t *p = tensor->data + row * (k / blocks[tensor->type].block) *
+			   blocks[tensor->type].bytes;
 
-	switch (tensor->type) {
-	case UNPU_TYPE_F32:
-		p = tensor->data + row * k * 4;
-		for (i = 0; i < k; i++)
-			out[i] = f32_at(p + 4 * i);
-		break;
-	case UNPU_TYPE_F16:
-		p = tensor->data + row * k * 2;
-		for (i = 0; i < k; i++)
-			out[i] = from_f16(bits16(p + 2 * i));
-		break;
-	case UNPU_TYPE_BF16:
-		p = tensor->data + row * k * 2;
-		for (i = 0; i < k; i++)
-			out[i] = from_f32((uint32_t)bits16(p + 2 * i) << 16);
-		break;
-	case UNPU_TYPE_Q8_0:
-		p = tensor->data + row * (k / 32) * 34;
-		for (i = 0; i < k / 32; i++)
-			dequantise_q8_0(p + 34 * i, out + 32 * i);
-		break;
-	case UNPU_TYPE_Q4_0:
-		p = tensor->data + row * (k / 32) * 18;
-		for (i = 0; i < k / 32; i++)
-			dequantise_q4_0(p + 18 * i, out + 32 * i);
-		break;
-	}
+	for (i = 0; i < k; i++)
+		out[i] = oracle_value(tensor->type, p, i);
 }
 
 /* ---- the pieces ------------------------------------------------------------------------- */

@@ -21,6 +21,8 @@ int oracle_logits_kv(const struct unpu_arch *arch, const uint32_t *ids, size_t n
 		     double *logits);
 /* To the nearest f16, for values that are one. */
 double oracle_f16(double x);
+/* Value i of a row in a type of the file, by the words of the format. */
+double oracle_value(uint32_t type, const uint8_t *row, uint64_t i);
 /* One row of a tensor, dequantised. */
 void oracle_row(const struct unpu_tensor *tensor, uint64_t row, double *out);
 
