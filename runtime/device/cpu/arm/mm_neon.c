@@ -1,32 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Class a8 for cores without dotprod (Cortex-A53, A72): K in lanes, int16 sums that stay exact. */
-#include "runtime/device/cpu/arm/mm_panel8.h"
-
-/*
- * One row of a block: low k = 0..15, high k = 16..31. Each of the 8 lanes sums 4 products, a row
- * all 32: the largest sum is 32 * 8 * 127 = 32512 in size, as q is never -128, and so is every part
- * of it: int16 holds it, and the adds across lanes as well.
- */
-NEON_INLINE int16x8_t q4_dot(int8x16_t low, int8x16_t high, const int8x16_t x[2])
-{
-	int16x8_t s = vmull_s8(vget_low_s8(low), vget_low_s8(x[0]));
-
-	s = vmlal_high_s8(s, low, x[0]);
-	s = vmlal_s8(s, vget_low_s8(high), vget_low_s8(x[1]));
-	return vmlal_high_s8(s, high, x[1]);
-}
-
-/* Two rows, added in pairs: row 0 in the low half of s[t], row 1 in the high. */
-NEON_INLINE void q4_pair(const int8_t *w, int8x16_t x[][2], int16x8_t s[], int tokens)
-{
-	int8x16_t w0 = vld1q_s8(w), w1 = vld1q_s8(w + 16);
-	int8x16_t low0 = vshrq_n_s8(vshlq_n_s8(w0, 4), 4), high0 = vshrq_n_s8(w0, 4);
-	int8x16_t low1 = vshrq_n_s8(vshlq_n_s8(w1, 4), 4), high1 = vshrq_n_s8(w1, 4);
-
-	NEON_UNROLL
-	for (int t = 0; t < tokens; t++)
-		s[t] = vpaddq_s16(q4_dot(low0, high0, x[t]), q4_dot(low1, high1, x[t]));
-}
+#include "runtime/device/cpu/arm/mm_k16.h"
 
 /* Four rows of block b; acc: one float32x4_t every two per token. */
 NEON_INLINE void q4_half(const struct panel8_at *at, int half, int8x16_t x[][2],

@@ -69,12 +69,16 @@ static inline void panel8_walk(const struct unpu_mm_args *a, size_t block_bytes,
 		panel8_walk(a, block_bytes, fn);				\
 	}
 
-/* Where a panel function stands; a pointer for each token, as loads step them for nothing. */
+/*
+ * Where a panel function stands; a pointer for each token, as loads step them for nothing. scales
+ * is for one f16 scale a row and block: other families walk their records by themselves.
+ */
 struct panel8_at {
 	const int8_t *w;
 	const uint16_t *scales;
 	const int8_t *q[4];
 	const float *d[4];
+	const int32_t *sum[4];
 };
 
 /* The first block of panel i. */
@@ -90,6 +94,7 @@ NEON_INLINE struct panel8_at panel8_begin(const struct panel8 *p, uint32_t i, si
 	for (int t = 0; t < tokens; t++) {
 		at.q[t] = p->q + t * 32 * p->blocks;
 		at.d[t] = p->d + t * p->blocks;
+		at.sum[t] = p->sum + t * p->blocks;
 	}
 	return at;
 }
@@ -102,6 +107,7 @@ NEON_INLINE void panel8_next(struct panel8_at *at, size_t block_bytes, int token
 	for (int t = 0; t < tokens; t++) {
 		at->q[t] += 32;
 		at->d[t]++;
+		at->sum[t]++;
 	}
 }
 

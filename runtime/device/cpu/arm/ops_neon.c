@@ -19,6 +19,9 @@ static void init_mm(struct unpu_cpu_ops *ops)
 	set_mm(ops, DRM_UNPU_LAYOUT_Q4_R8_K16, f32, unpu_mm_q4_r8_k16_neon);
 	set_mm(ops, DRM_UNPU_LAYOUT_Q8_R8_K16, a8, unpu_mm_q8_r8_k16_a8_neon);
 	set_mm(ops, DRM_UNPU_LAYOUT_Q4_R8_K16, a8, unpu_mm_q4_r8_k16_a8_neon);
+	set_mm(ops, DRM_UNPU_LAYOUT_Q4K_R8_K16, a8, unpu_mm_q4k_r8_k16_a8_neon);
+	set_mm(ops, DRM_UNPU_LAYOUT_Q6K_R8_K16, a8, unpu_mm_q6k_r8_k16_a8_neon);
+	set_mm(ops, DRM_UNPU_LAYOUT_Q8A_R8_K16, a8, unpu_mm_q8a_r8_k16_a8_neon);
 }
 
 void unpu_cpu_ops_init_neon(struct unpu_cpu_ops *ops)
