@@ -44,6 +44,7 @@ struct unpu_model {
 	struct unpu_tokenizer *tok;
 	struct unpu_arch *arch;		/* these three NULL: tokenizer only */
 	uint32_t threads;
+	const struct unpu_cpu_isa *pack_for;
 	bool class_f32;
 	pthread_mutex_t lock;		/* `home`, homes' users; nothing is called under it */
 	pthread_mutex_t moving;		/* held while the model leaves a device */

@@ -100,6 +100,7 @@ static int pack(struct unpu_home *home, unpu_progress_fn *progress, void *arg)
 		.mapping_bytes = m->map_bytes,
 		.gguf = m->gguf,
 		.stamp = m->stamp,
+		.isa = m->pack_for,
 		.packed = m->packed,
 		.packed_fd = m->packed_fd,
 		.progress = progress,

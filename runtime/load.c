@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "runtime/core.h"
+#include "runtime/device/cpu/isa.h"
 #include "runtime/params.h"
 
 static char *copy_str(struct unpu_str s)
@@ -74,6 +75,15 @@ static void load_for_info(struct unpu_model *m, const struct unpu_log *log)
 		unpu_arch_create(m->gguf, log, &m->arch);
 }
 
+static int take_isa(struct unpu_model *m, const char *name)
+{
+	if (!name)
+		return 0;
+	m->pack_for = unpu_cpu_isa_find(name);
+	return m->pack_for ? 0 : unpu_fail(&m->log, -EINVAL, "\"%s\" is no instruction set: c, "
+					   "avx2, avx512vnni, neon or neon_dotprod", name);
+}
+
 static int load_all(struct unpu_model *m, const void *data, uint64_t size,
 		    const struct unpu_model_params *params)
 {
@@ -90,6 +100,7 @@ static int load_all(struct unpu_model *m, const void *data, uint64_t size,
 		return ret;
 	ret = unpu_arch_create(m->gguf, &m->log, &m->arch);
 	ret = ret ? ret : check_vocab(m);
+	ret = ret ? ret : take_isa(m, params->pack_for);
 	m->threads = params->threads;
 	m->class_f32 = params->flags & UNPU_MODEL_CLASS_F32;
 	m->packed = params->flags & UNPU_MODEL_PACKED;

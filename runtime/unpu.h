@@ -120,9 +120,15 @@ struct unpu_model_params {
 	unpu_progress_fn *progress;	/* of the load, in bytes of weights; may be NULL */
 	void *progress_arg;
 	int packed_fd;		/* with UNPU_MODEL_PACKED */
+	/*
+	 * "c", "avx2", "avx512vnni", "neon" or "neon_dotprod": the cpu's weights take the layouts
+	 * of a machine with this instruction set, for unpu_model_pack_fd(). They run here, too,
+	 * and slowly. NULL: this machine's.
+	 */
+	const char *pack_for;
 };
 #define UNPU_MODEL_PARAMS_INIT \
-	{ sizeof(struct unpu_model_params), 0, 0, NULL, NULL, NULL, NULL, NULL, 0 }
+	{ sizeof(struct unpu_model_params), 0, 0, NULL, NULL, NULL, NULL, NULL, 0, NULL }
 
 /*
  * Load a GGUF file. On success *model is the caller's and ends with unpu_model_destroy(); on error
@@ -143,7 +149,8 @@ UNPU_API void unpu_model_destroy(struct unpu_model *model);
 
 /*
  * Write the weights as they were packed for the model's device, for UNPU_MODEL_PACKED: at the fd's
- * offset, which has to be a file's begin or a pipe's. -ENOTSUP: the device is not the cpu, or the
+ * offset, which has to be a file's begin or a pipe's. The file does not depend on which machine
+ * wrote it, as long as the model's file is the same one. -ENOTSUP: the device is not the cpu, or the
  * model was loaded without one; else as write(2).
  */
 UNPU_API int unpu_model_pack_fd(struct unpu_model *model, int fd);

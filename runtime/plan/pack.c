@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "runtime/device/cpu/isa.h"
 #include "runtime/half.h"
 #include "runtime/model/blocks.h"
 #include "runtime/plan/crew.h"
@@ -797,6 +798,13 @@ static void add_words(uint64_t hash[2], const uint64_t *words, size_t count)
 	}
 }
 
+/* Every instruction set's twins, plain C at least, run the layouts of all others. */
+static void take_isa(struct unpu_weights *w, const struct unpu_cpu_isa *isa)
+{
+	if (isa && !strcmp(w->dev->id, "cpu"))
+		w->info.num_matrices = unpu_cpu_isa_matrices(isa->mask, w->info.matrices);
+}
+
 /* Two machines that have the same key have the same bytes in their banks. */
 static void describe(struct packer *p)
 {
@@ -805,6 +813,7 @@ static void describe(struct packer *p)
 
 	key->gguf = p->params->gguf;
 	key->stamp = p->params->stamp;
+	key->isa = unpu_cpu_isa_of(p->w->info.matrices, p->w->info.num_matrices);
 	key->num_banks = p->num_banks;
 	memcpy(key->bank_bytes, p->bank_bytes, sizeof(key->bank_bytes));
 	add_words(key->places, vectors, 3);
@@ -991,6 +1000,7 @@ int unpu_weights_create(struct unpu_device *dev, const struct unpu_arch *arch,
 	ret = dev->ops->dev_query(dev, &query);
 	if (ret)
 		goto out;
+	take_isa(w, params->isa);
 	p.stage = is_staged(&w->info) ? &stage : NULL;
 	ret = pack_all(&p);
 	unmap_banks(&p);

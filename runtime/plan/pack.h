@@ -69,6 +69,7 @@ struct unpu_pack_params {
 	/* Who the model is, for files of packed weights, and the one to take them from. */
 	const struct unpu_gguf *gguf;
 	struct unpu_packed_stamp stamp;
+	const struct unpu_cpu_isa *isa;	/* the cpu's layouts are this one's; NULL: its own */
 	bool packed;
 	int packed_fd;
 	unpu_progress_fn *progress;	/* in bytes of packed matrices; may be NULL */

@@ -2,16 +2,18 @@
 #include "runtime/plan/packed.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "runtime/device/cpu/isa.h"
+#include "runtime/io.h"
 #include "runtime/model/id.h"
 #include "runtime/text/hash.h"
 
 /* Another one where a layout's content, or this file's, means something else than before. */
-#define VERSION		1u
+#define VERSION		2u
 /* Banks begin at pages of any machine. */
 #define PAGE		65536u
 
@@ -21,6 +23,7 @@ static const char magic[8] = { 'u', 'n', 'p', 'u', 'p', 'a', 'c', 'k' };
 struct head {
 	char magic[8];
 	uint32_t version, num_banks;
+	char isa[16];		/* for people; what counts are the places */
 	uint64_t model[2];	/* unpu_model_id() */
 	struct unpu_packed_stamp stamp;
 	uint64_t places[2];
@@ -56,23 +59,6 @@ static uint64_t bank_places(const struct unpu_packed_key *key, uint64_t at[UNPU_
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
-static int read_head(int fd, struct head *head)
-{
-	uint8_t *to = (uint8_t *)head;
-	size_t have = 0;
-
-	while (have < sizeof(*head)) {
-		ssize_t n = pread(fd, to + have, sizeof(*head) - have, (off_t)have);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -ENODATA;
-		have += (size_t)n;
-	}
-	return 0;
-}
-
 static bool same_stamp(const struct unpu_packed_stamp *a, const struct unpu_packed_stamp *b)
 {
 	return a->inode && !memcmp(a, b, sizeof(*a));
@@ -89,8 +75,27 @@ static bool same_model(const struct head *head, const struct unpu_packed_key *ke
 	return !memcmp(id, head->model, sizeof(id));
 }
 
-static const char *judge(const struct head *head, const struct unpu_packed_key *key)
+/* The name comes from the file: one of ours, or none. */
+static const char *other_isa(const struct head *head, const struct unpu_packed_key *key)
 {
+	char name[sizeof(head->isa) + 1] = { 0 };
+	const struct unpu_cpu_isa *isa;
+
+	memcpy(name, head->isa, sizeof(head->isa));
+	isa = unpu_cpu_isa_find(name);
+	return isa && key->isa && isa != key->isa ? isa->name : NULL;
+}
+
+static bool same_places(const struct head *head, const struct unpu_packed_key *key)
+{
+	return head->num_banks == key->num_banks &&
+	       !memcmp(head->places, key->places, sizeof(key->places)) &&
+	       !memcmp(head->bank_bytes, key->bank_bytes, sizeof(key->bank_bytes));
+}
+
+static const char *judge(const struct head *head, const struct unpu_packed_key *key, char why[96])
+{
+	const char *isa;
 	uint64_t check[2];
 
 	if (memcmp(head->magic, magic, sizeof(magic)))
@@ -100,11 +105,15 @@ static const char *judge(const struct head *head, const struct unpu_packed_key *
 	add_check(head, check);
 	if (memcmp(check, head->check, sizeof(check)))
 		return "is damaged";
-	if (head->num_banks != key->num_banks || memcmp(head->places, key->places,
-							sizeof(key->places)) ||
-	    memcmp(head->bank_bytes, key->bank_bytes, sizeof(key->bank_bytes)))
-		return "is packed for another model or device";
-	return same_model(head, key) ? NULL : "is packed for another model";
+	if (!same_model(head, key))
+		return "is packed for another model";
+	if (same_places(head, key))
+		return NULL;
+	isa = other_isa(head, key);
+	if (!isa)
+		return "is packed in another way";
+	snprintf(why, 96, "is packed for %s, which is not %s", isa, key->isa->name);
+	return why;
 }
 
 const char *unpu_packed_map(int fd, const struct unpu_packed_key *key, struct unpu_packed *packed)
@@ -114,12 +123,13 @@ const char *unpu_packed_map(int fd, const struct unpu_packed_key *key, struct un
 	struct stat st;
 	const char *why;
 	void *map;
-	int err = fstat(fd, &st) ? -errno : S_ISREG(st.st_mode) ? read_head(fd, &head) : -ENODATA;
+	int err = fstat(fd, &st) ? -errno :
+		  S_ISREG(st.st_mode) ? unpu_read_first(fd, &head, sizeof(head)) : -ENODATA;
 
 	packed->map = NULL;
 	if (err)
 		return err == -ENODATA ? "is no file of packed weights" : strerror(-err);
-	why = judge(&head, key);
+	why = judge(&head, key, packed->why);
 	if (why)
 		return why;
 	if (st.st_size < 0 || (uint64_t)st.st_size < bytes || bytes > SIZE_MAX / 2)
@@ -145,23 +155,6 @@ void unpu_packed_unmap(struct unpu_packed *packed)
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
-static int put(int fd, const void *data, uint64_t bytes)
-{
-	const uint8_t *from = data;
-
-	while (bytes) {
-		ssize_t n = write(fd, from, bytes < 1u << 24 ? (size_t)bytes : 1u << 24);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		from += n;
-		bytes -= (uint64_t)n;
-	}
-	return 0;
-}
-
 static int pad(int fd, uint64_t bytes)
 {
 	static const uint8_t zeros[4096];
@@ -170,7 +163,7 @@ static int pad(int fd, uint64_t bytes)
 	for (uint64_t left = up(bytes) - bytes; left && !ret;) {
 		uint64_t n = left < sizeof(zeros) ? left : sizeof(zeros);
 
-		ret = put(fd, zeros, n);
+		ret = unpu_write_all(fd, zeros, n);
 		left -= n;
 	}
 	return ret;
@@ -184,14 +177,16 @@ int unpu_packed_write(int fd, const struct unpu_packed_key *key,
 	int ret;
 
 	memcpy(head.magic, magic, sizeof(magic));
+	if (key->isa)
+		memcpy(head.isa, key->isa->name, strlen(key->isa->name));
 	memcpy(head.places, key->places, sizeof(head.places));
 	memcpy(head.bank_bytes, key->bank_bytes, sizeof(head.bank_bytes));
 	unpu_model_id(key->gguf, head.model);
 	add_check(&head, head.check);
-	ret = put(fd, &head, sizeof(head));
+	ret = unpu_write_all(fd, &head, sizeof(head));
 	ret = ret ? ret : pad(fd, sizeof(head));
 	for (uint32_t i = 0; i < key->num_banks && !ret; i++) {
-		ret = put(fd, bank[i], key->bank_bytes[i]);
+		ret = unpu_write_all(fd, bank[i], (size_t)key->bank_bytes[i]);
 		ret = ret ? ret : pad(fd, key->bank_bytes[i]);
 	}
 	return ret;

@@ -20,10 +20,13 @@ struct unpu_packed_stamp {
 	uint64_t offset, size, mtime_ns, ctime_ns, device, inode;
 };
 
+struct unpu_cpu_isa;
+
 /* What a file must say of itself. */
 struct unpu_packed_key {
 	const struct unpu_gguf *gguf;
 	struct unpu_packed_stamp stamp;
+	const struct unpu_cpu_isa *isa;	/* that has these layouts; NULL: nobody knows */
 	uint64_t places[2];	/* hash of what lies where: layouts, shapes, ranges */
 	uint32_t num_banks;
 	uint64_t bank_bytes[UNPU_MAX_BANKS];
@@ -33,6 +36,7 @@ struct unpu_packed {
 	uint8_t *map;		/* NULL: none */
 	uint64_t bytes;
 	uint64_t bank_at[UNPU_MAX_BANKS];
+	char why[96];
 };
 
 /* Map the file if it is the key's; else NULL or, not logged, why it is not. */

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Bytes of session files and their sums, through file descriptors of any kind. */
-#include <poll.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "runtime/io.h"
 #include "runtime/session/file.h"
 #include "runtime/text/hash.h"
 
@@ -21,38 +20,6 @@ void unpu_file_init_memory(struct unpu_file *f, const void *data, uint64_t size)
 	f->data_left = size;
 }
 
-/* Of an fd that does not block: wait for it. */
-static int wait_for(int fd, short events)
-{
-	struct pollfd p = { .fd = fd, .events = events };
-
-	return poll(&p, 1, -1) < 0 && errno != EINTR ? -errno : 0;
-}
-
-static int write_all(int fd, const void *bytes, size_t count)
-{
-	const uint8_t *at = bytes;
-
-	while (count) {
-		ssize_t n = write(fd, at, count);
-		int ret = 0;
-
-		if (n > 0) {
-			at += n;
-			count -= (size_t)n;
-		} else if (n == 0) {
-			ret = -EIO;	/* of a device that takes nothing and does not say why */
-		} else if (errno == EAGAIN) {
-			ret = wait_for(fd, POLLOUT);
-		} else if (errno != EINTR) {
-			ret = -errno;
-		}
-		if (ret)
-			return ret;
-	}
-	return 0;
-}
-
 static int read_data(struct unpu_file *f, void *bytes, size_t count)
 {
 	if (f->data_left < count)
@@ -65,28 +32,7 @@ static int read_data(struct unpu_file *f, void *bytes, size_t count)
 
 static int read_all(struct unpu_file *f, void *bytes, size_t count)
 {
-	uint8_t *at = bytes;
-
-	if (f->in_memory)
-		return read_data(f, bytes, count);
-	while (count) {
-		ssize_t n = read(f->fd, at, count);
-		int ret = 0;
-
-		if (n > 0) {
-			at += n;
-			count -= (size_t)n;
-		} else if (n == 0) {
-			ret = UNPU_FILE_CUT;
-		} else if (errno == EAGAIN) {
-			ret = wait_for(f->fd, POLLIN);
-		} else if (errno != EINTR) {
-			ret = -errno;
-		}
-		if (ret)
-			return ret;
-	}
-	return 0;
+	return f->in_memory ? read_data(f, bytes, count) : unpu_read_all(f->fd, bytes, count);
 }
 
 static void add_block(struct unpu_file *f)
@@ -98,7 +44,7 @@ static void add_block(struct unpu_file *f)
 
 static int put_block(struct unpu_file *f)
 {
-	int ret = write_all(f->fd, f->block, f->fill);
+	int ret = unpu_write_all(f->fd, f->block, f->fill);
 
 	add_block(f);
 	f->fill = 0;
@@ -128,7 +74,7 @@ int unpu_file_end(struct unpu_file *f)
 {
 	int ret = f->fill ? put_block(f) : 0;
 
-	return ret ? ret : write_all(f->fd, &f->sum, sizeof(f->sum));
+	return ret ? ret : unpu_write_all(f->fd, &f->sum, sizeof(f->sum));
 }
 
 void unpu_file_begin(struct unpu_file *f, uint64_t bytes)

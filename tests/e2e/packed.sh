@@ -67,6 +67,32 @@ check 'pack to a full disk' is_one_line 1 'No space left'
 run run "$model" "${text[@]}" --packed "$work/none"
 check 'a packed file that is not there' is_one_line 1 "$work/none"
 
+# ---- for other machines ----
+
+run pack "$model" -o "$work/other" --for sse2
+check 'pack for no instruction set' is_one_line 1 'no instruction set'
+check 'leaves none either' [ ! -e "$work/other" ]
+mapfile -t here_masks < <(masks)
+for mask in c avx2 avx512vnni neon neon_dotprod; do
+	run pack "$model" -o "$work/for.$mask" --for $mask
+	check "pack --for $mask" is_quiet
+done
+for mask in "${here_masks[@]}"; do
+	UNPU_CPUMASK=$mask run pack "$model" -o "$work/own"
+	check "pack --for $mask is what a machine with it packs" cmp "$work/for.$mask" "$work/own"
+	UNPU_CPUMASK=$mask run run "$model" "${text[@]}" --packed "$work/for.$mask"
+	check "with $mask: --packed takes it" is_quiet
+	# A binary of another architecture, where this one is emulated.
+	[ -n "${UNPU_HOST:-}" ] || continue
+	check "pack --for $mask on the host" \
+		"$UNPU_HOST" pack "$model" -o "$work/host" --for "$mask" -t 1
+	check "pack --for $mask: the host's is the same" cmp "$work/host" "$work/own"
+done
+other=neon
+[[ " ${here_masks[*]} " == *" neon "* ]] && other=avx2
+run run "$model" "${text[@]}" --packed "$work/for.$other"
+passed_over "a file for $other" "is packed for $other, which is not"
+
 # ---- files that are not the model's ----
 
 make_tiny qwen2 q8_0

@@ -104,6 +104,8 @@ static void lists_are_well_formed(void **state)
 				assert_memory_not_equal(&list[a], &list[b], sizeof(*list));
 		}
 		assert_memory_equal(list, isa->matrices, sizeof(*list));
+		assert_ptr_equal(unpu_cpu_isa_of(list, count), isa);
+		assert_null(unpu_cpu_isa_of(list, count - 1));
 	}
 }
 

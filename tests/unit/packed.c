@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "runtime/core.h"
+#include "runtime/device/cpu/ops.h"
 #include "tests/lib/subject.h"
 
 #define NUM_IDS	12
@@ -47,17 +48,24 @@ static uint8_t *content(int fd)
 	return bytes;
 }
 
-static int load(const struct subject *s, int fd, struct unpu_model **model)
+/* fd -1: none; isa NULL: this machine's. */
+static int load_for(const struct subject *s, int fd, const char *isa, struct unpu_model **model)
 {
 	struct unpu_model_params params = UNPU_MODEL_PARAMS_INIT;
 
-	params.flags = UNPU_MODEL_PACKED;
+	params.flags = fd >= 0 ? UNPU_MODEL_PACKED : 0;
 	params.packed_fd = fd;
+	params.pack_for = isa;
 	params.device = "cpu";
 	params.threads = 2;
 	params.log = subject_log_line;
 	subject_errors = subject_warnings = 0;
 	return unpu_model_load_memory(s->file, s->size, &params, model);
+}
+
+static int load(const struct subject *s, int fd, struct unpu_model **model)
+{
+	return load_for(s, fd, NULL, model);
 }
 
 static float *logits_of(struct unpu_model *model)
@@ -166,9 +174,119 @@ static void what_another_packed(void **state)
 	subject_close(&other);
 	subject_open(&other, "qwen2", UNPU_TYPE_Q8_0, 2, 0);
 	compare(&other, fd, false);
-	assert_non_null(strstr(subject_warning, "another model or device"));
+	assert_non_null(strstr(subject_warning, "is packed for another model"));
 	subject_close(&other);
 	compare(&s, fd, true);
+	subject_close(&s);
+	close(fd);
+}
+
+/* The weights as another machine has them: the same logits, and the same file as it makes. */
+static void one_for(const struct subject *s, const struct unpu_cpu_isa *isa)
+{
+	float *want = logits_of(s->model), *got;
+	struct unpu_model *model, *again;
+	int fd = temporary(), copy = temporary();
+	uint8_t *a, *b;
+
+	assert_int_equal(load_for(s, -1, isa->name, &model), 0);
+	assert_int_equal(unpu_model_pack_fd(model, fd), 0);
+	got = logits_of(model);
+	assert_memory_equal(want, got, sizeof(*want) * NUM_IDS * s->vocab);
+	assert_int_equal(load_for(s, fd, isa->name, &again), 0);
+	assert_int_equal(subject_warnings, 0);
+	assert_true(again->home->weights->packed.map);
+	assert_int_equal(unpu_model_pack_fd(again, copy), 0);
+	a = content(fd);
+	b = content(copy);
+	assert_int_equal(size_of(fd), size_of(copy));
+	assert_memory_equal(a, b, size_of(fd));
+	unpu_model_destroy(model);
+	unpu_model_destroy(again);
+	free(want);
+	free(got);
+	free(a);
+	free(b);
+	close(fd);
+	close(copy);
+}
+
+static void for_other_machines(void **state)
+{
+	static const uint32_t types[] = { UNPU_TYPE_F32, UNPU_TYPE_F16, UNPU_TYPE_Q8_0,
+					  UNPU_TYPE_Q4_0 };
+	const struct unpu_cpu_isa *isa;
+	struct subject s;
+
+	(void)state;
+	for (size_t t = 0; t < sizeof(types) / sizeof(types[0]); t++) {
+		subject_open(&s, t % 2 ? "qwen2" : "llama", types[t], 2, 0);
+		for (uint32_t i = 0; (isa = unpu_cpu_isa(i)); i++)
+			one_for(&s, isa);
+		subject_close(&s);
+	}
+}
+
+/* What is made for an instruction set is what a machine that has no better one makes and takes. */
+static void as_that_machine_does(void **state)
+{
+	const struct unpu_cpu_isa *isa;
+	struct unpu_cpu_ops ops;
+	struct subject s;
+
+	(void)state;
+	for (uint32_t i = 0; (isa = unpu_cpu_isa(i)); i++) {
+		int made = temporary(), its = temporary();
+		struct unpu_model *model;
+		uint8_t *a, *b;
+
+		subject_open(&s, "llama", UNPU_TYPE_Q4_0, 2, 0);
+		assert_int_equal(load_for(&s, -1, isa->name, &model), 0);
+		assert_int_equal(unpu_model_pack_fd(model, made), 0);
+		unpu_model_destroy(model);
+		subject_close(&s);
+		unpu_cpu_ops_init(&ops, isa->mask);
+		if (strcmp(ops.name, isa->name)) {
+			print_message("skip %s: not on this machine or in this build\n", isa->name);
+			continue;
+		}
+		assert_int_equal(setenv("UNPU_CPUMASK", isa->name, 1), 0);
+		subject_open(&s, "llama", UNPU_TYPE_Q4_0, 2, 0);
+		assert_int_equal(unpu_model_pack_fd(s.model, its), 0);
+		a = content(made);
+		b = content(its);
+		assert_int_equal(size_of(made), size_of(its));
+		assert_memory_equal(a, b, size_of(made));
+		compare(&s, made, true);
+		unsetenv("UNPU_CPUMASK");
+		subject_close(&s);
+		free(a);
+		free(b);
+		close(made);
+		close(its);
+	}
+}
+
+/* Passed over by a machine that has other layouts, and both are named. */
+static void for_another_machine(void **state)
+{
+	struct unpu_model *model;
+	struct subject s;
+	int fd = temporary();
+
+	(void)state;
+	assert_int_equal(setenv("UNPU_CPUMASK", "c", 1), 0);
+	subject_open(&s, "llama", UNPU_TYPE_Q8_0, 2, 0);
+	assert_int_equal(load_for(&s, -1, "avx512vnni", &model), 0);
+	assert_int_equal(unpu_model_pack_fd(model, fd), 0);
+	compare(&s, fd, false);
+	assert_non_null(strstr(subject_warning, "packed for avx512vnni, which is not c: packing"));
+	unpu_model_destroy(model);
+	subject_errors = 0;
+	assert_int_equal(load_for(&s, -1, "avx1024", &model), -EINVAL);
+	assert_int_equal(subject_errors, 1);
+	assert_non_null(strstr(subject_log, "\"avx1024\" is no instruction set"));
+	unsetenv("UNPU_CPUMASK");
 	subject_close(&s);
 	close(fd);
 }
@@ -185,7 +303,7 @@ static void no_such_file(void **state)
 	assert_int_equal(pipe(pipes), 0);
 	compare(&s, pipes[0], false);
 	compare(&s, folder, false);
-	compare(&s, -1, false);
+	compare(&s, pipes[1] + 100, false);
 	close(pipes[0]);
 	close(pipes[1]);
 	close(folder);
@@ -262,6 +380,9 @@ int main(void)
 		cmocka_unit_test(every_model),
 		cmocka_unit_test(the_same_file),
 		cmocka_unit_test(what_another_packed),
+		cmocka_unit_test(for_other_machines),
+		cmocka_unit_test(as_that_machine_does),
+		cmocka_unit_test(for_another_machine),
 		cmocka_unit_test(no_such_file),
 		cmocka_unit_test(damage),
 		cmocka_unit_test(where_it_cannot_be_written),

@@ -8,6 +8,8 @@
 static const struct option options[] = {
 	{ 'o', "output", OPTION_TEXT, OPTION_FIELD(output), "FILE", NULL, 0, 0,
 	  "the file to write" },
+	{ 0, "for", OPTION_TEXT, OPTION_FIELD(pack_for), "c|avx2|avx512vnni|neon|neon_dotprod",
+	  NULL, 0, 0, "the instruction set of the machine that will run it; default: this one's" },
 	OPTION_THREADS,
 	OPTION_NO_SANDBOX,
 };

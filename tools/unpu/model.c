@@ -188,6 +188,7 @@ int model_load(const struct settings *settings, const struct model_file *file, u
 	if (file->packed >= 0 && (settings->packed || (params.device && is_cpu(params.device))))
 		params.flags |= UNPU_MODEL_PACKED;
 	params.packed_fd = file->packed;
+	params.pack_for = settings->pack_for;
 	params.threads = settings->threads;
 	params.log = log_library;
 	params.progress = progress_show;

@@ -25,7 +25,7 @@ struct settings {
 	int num_rest;
 
 	const char *text, *file, *tokens, *logits, *device;
-	const char *system, *form, *load, *save, *prompt_cache, *corpus, *packed, *output;
+	const char *system, *form, *load, *save, *prompt_cache, *corpus, *packed, *output, *pack_for;
 	uint32_t count, prompt_count, greedy, repeats, window;
 	uint32_t threads, context, batch, speculate;
 	enum unpu_kv kv;

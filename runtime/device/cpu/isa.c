@@ -192,3 +192,15 @@ uint32_t unpu_cpu_isa_matrices(uint32_t flags, struct drm_unpu_matrix *list)
 	}
 	return count;
 }
+
+const struct unpu_cpu_isa *unpu_cpu_isa_of(const struct drm_unpu_matrix *list, uint32_t count)
+{
+	struct drm_unpu_matrix its[DRM_UNPU_MAX_MATRICES];
+	const struct unpu_cpu_isa *isa;
+
+	for (uint32_t i = 0; (isa = unpu_cpu_isa(i)); i++)
+		if (unpu_cpu_isa_matrices(isa->mask, its) == count &&
+		    !memcmp(its, list, count * sizeof(*list)))
+			return isa;
+	return NULL;
+}

@@ -31,6 +31,8 @@ const struct unpu_cpu_isa *unpu_cpu_isa_find(const char *name);
  * returns how many. list has room for DRM_UNPU_MAX_MATRICES.
  */
 uint32_t unpu_cpu_isa_matrices(uint32_t flags, struct drm_unpu_matrix *list);
+/* The one whose list this is; NULL: of none. */
+const struct unpu_cpu_isa *unpu_cpu_isa_of(const struct drm_unpu_matrix *list, uint32_t count);
 
 /* Bits of a mask name ("c", "avx2", "neon", ...: it and all below it); NULL or "": all ones. 0, or
  * -EINVAL for a name that is none. */
