@@ -96,6 +96,7 @@ struct unpu_device_watch {
 
 struct unpu_device_params {
 	uint32_t threads;	/* 0: the device's choice */
+	int clamp_threads;	/* the cpu takes no more than there are usable processors */
 	const char *cpu_mask;	/* highest instruction set to use; NULL: $UNPU_CPUMASK */
 	/* A choice among the device's variants in its own words (unpu_vulkan_tunings()); NULL: by
 	 * what it reports. */

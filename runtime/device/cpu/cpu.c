@@ -12,6 +12,9 @@
 #include "runtime/device/cpu/pool.h"
 #include "runtime/device/cpu/twin.h"
 
+/* As many rows take about as long as one: decoding, of several texts or with drafts. */
+#define CPU_DECODE_ROWS	8u
+
 /* A dispatch as it runs: addresses instead of buffers. Lives in dispatch->priv. */
 struct cpu_call {
 	const struct unpu_twin *twin;
@@ -39,7 +42,7 @@ struct cpu_run {
 	const atomic_uint *cancel;
 	const _Atomic uint32_t *stop;	/* NULL: none */
 	uint32_t index;		/* of the dispatch at hand */
-	int staged;
+	int preparing;
 	int over;		/* the dispatch at hand is not run, nor what follows */
 	int err;
 	struct unpu_view view;
@@ -233,7 +236,21 @@ static void cpu_program_release(struct unpu_engine *base, struct unpu_program *p
 
 /* ---- a run -------------------------------------------------------------------------------- */
 
-/* Before dispatch run->index, by one thread while the others wait. */
+static struct unpu_twin_args cpu_args(const struct cpu_run *run, uint32_t worker)
+{
+	const struct cpu_call *call = &run->program->calls[run->index];
+	struct cpu_engine *e = run->engine;
+
+	return (struct unpu_twin_args){
+		.ops = &e->ops, .view = &run->view,
+		.spec = call->spec, .constants = call->constants, .bindings = call->bindings,
+		.shared = e->scratch.base,
+		.local = e->scratch.base + e->scratch.shared + worker * e->scratch.local,
+		.thread = worker, .threads = e->threads,
+	};
+}
+
+/* Before dispatch run->index, while no thread works. */
 static void cpu_begin(struct cpu_run *run)
 {
 	const struct cpu_call *call = &run->program->calls[run->index];
@@ -247,47 +264,56 @@ static void cpu_begin(struct cpu_run *run)
 		return;
 	if (call->state)
 		unpu_view_read(&run->view, call->state, &call->bounds);
-	run->staged = call->twin->staged &&
-		      call->twin->staged(call->spec, &run->view, run->engine->threads);
+	run->preparing = call->twin->staged &&
+			 call->twin->staged(call->spec, &run->view, run->engine->threads);
 }
 
-static void cpu_next(void *arg)
+/* The next dispatch that has units, or the second half of one with two. */
+static uint32_t cpu_next(void *arg)
 {
 	struct cpu_run *run = arg;
+	uint32_t units = 0;
 
-	run->index++;
-	cpu_begin(run);
+	while (!units) {
+		if (run->preparing) {
+			run->preparing = 0;
+		} else {
+			if (++run->index == run->program->num_calls)
+				return 0;
+			cpu_begin(run);
+		}
+		if (run->over)
+			return 0;
+
+		const struct unpu_twin *twin = run->program->calls[run->index].twin;
+		const struct unpu_twin_args args = cpu_args(run, 0);
+
+		units = run->preparing ? twin->prepare_units(&args) : twin->units(&args);
+	}
+	return units;
 }
 
-static void cpu_call_run(const struct cpu_run *run, uint32_t index, uint32_t worker)
+static void cpu_work(void *arg, struct unpu_pool_share *share)
 {
-	const struct cpu_call *call = &run->program->calls[index];
-	struct cpu_engine *e = run->engine;
-	const struct unpu_twin_args args = {
-		.ops = &e->ops, .view = &run->view,
-		.spec = call->spec, .constants = call->constants, .bindings = call->bindings,
-		.shared = e->scratch.base,
-		.local = e->scratch.base + e->scratch.shared + worker * e->scratch.local,
-		.thread = worker, .threads = e->threads,
-	};
+	const struct cpu_run *run = arg;
+	const struct unpu_twin *twin = run->program->calls[run->index].twin;
+	struct unpu_twin_args args = cpu_args(run, share->worker);
 
-	if (run->staged) {
-		call->twin->prepare(&args);
-		unpu_pool_barrier(e->pool, NULL, NULL);
-	}
-	call->twin->run(&args);
+	args.share = share;
+	if (run->preparing)
+		twin->prepare(&args);
+	else
+		twin->run(&args);
 }
 
-static void cpu_worker(void *arg, uint32_t worker)
+/* What the first dispatch with a state finds there: for the pool's statistics alone. */
+static uint32_t cpu_rows(const struct cpu_program *program)
 {
-	struct cpu_run *run = arg;
-
-	for (uint32_t i = 0; !run->over;) {
-		cpu_call_run(run, i, worker);
-		if (++i == run->program->num_calls)
-			return;		/* the pool's own barrier ends the last dispatch */
-		unpu_pool_barrier(run->engine->pool, cpu_next, run);
-	}
+	for (uint32_t i = 0; i < program->num_calls; i++)
+		if (program->calls[i].state)
+			return __atomic_load_n(&program->calls[i].state->rows_live,
+					       __ATOMIC_RELAXED);
+	return 1;
 }
 
 /* One round: nothing is won by more, and the frame looks at other contexts in between. */
@@ -296,6 +322,8 @@ static int cpu_run(struct unpu_engine *base, struct unpu_program *program, uint3
 {
 	struct cpu_engine *e = cpu_engine(base);
 	struct cpu_run *run = &e->run;
+	struct unpu_pool_job job = { .next = cpu_next, .work = cpu_work, .arg = run, .amount = 1 };
+	uint32_t rows;
 
 	(void)repeat;
 	*done = 1;
@@ -304,13 +332,16 @@ static int cpu_run(struct unpu_engine *base, struct unpu_program *program, uint3
 	run->program = program->priv;
 	run->cancel = cancel;
 	run->stop = program->stop;
-	run->index = 0;
+	run->index = UINT32_MAX;	/* before the first */
+	run->preparing = 0;
 	run->over = 0;
 	run->err = 0;
-	if (run->program->num_calls)
-		cpu_begin(run);
-	if (run->program->num_calls && !run->over)
-		unpu_pool_run(e->pool, cpu_worker, run);
+	rows = cpu_rows(run->program);
+	if (rows > CPU_DECODE_ROWS) {
+		job.kind = UNPU_POOL_PROMPT;
+		job.amount = rows;
+	}
+	unpu_pool_run(e->pool, &job);
 	return run->err;
 }
 
@@ -340,6 +371,9 @@ static const struct unpu_engine_ops cpu_engine_ops = {
 
 int unpu_cpu_engine_create(const struct unpu_device_params *params, struct unpu_engine **engine)
 {
+	const struct unpu_pool_params pool = {
+		.threads = params->threads, .clamp = params->clamp_threads,
+	};
 	const char *name = params->cpu_mask ? params->cpu_mask : getenv("UNPU_CPUMASK");
 	struct cpu_engine *e;
 	uint32_t mask;
@@ -354,7 +388,7 @@ int unpu_cpu_engine_create(const struct unpu_device_params *params, struct unpu_
 	e->log = params->log;
 	pthread_mutex_init(&e->lock, NULL);
 	unpu_cpu_ops_init(&e->ops, mask & unpu_cpu_detect());
-	err = unpu_pool_create(params->threads, &params->log, &e->pool);
+	err = unpu_pool_create(&pool, &params->log, &e->pool);
 	if (err) {
 		cpu_destroy(&e->base);
 		return err;

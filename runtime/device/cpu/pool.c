@@ -14,8 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/device/cpu/pool_priv.h"
+
 #define POOL_DEFAULT_THREADS	8u
-#define POOL_LINE		64
 
 /* More than three times the imbalance of the longest phase of a small model; a futex costs 50 to
  * 90 us where a spin costs less than 2. */
@@ -23,130 +24,43 @@
 /* Between two tokens the caller detokenizes and prints. */
 #define POOL_IDLE_SPIN_NS	100000u
 
+/* A share is taken in halves, the last ones at least 1/8 of it: what is left when a worker loses
+ * its processor can be had by others, and undisturbed it is four pieces. */
+#define POOL_LEAST_PIECE	8u
+
 struct pool_worker {
+	/* Units left of its share: from the lower to the upper 32 bits. Anybody takes from it. */
+	_Alignas(POOL_LINE) _Atomic uint64_t left;
+	/* Its own alone; worker 0 reads it between jobs. */
+	_Alignas(POOL_LINE) uint64_t done;	/* parts of phases, each whole one POOL_WHOLE */
 	struct unpu_pool *pool;
 	pthread_t thread;
 	uint32_t index;
 };
 
+#define POOL_WHOLE	(1u << 20)
+
 /* Each word that threads share for writing has a cache line of its own. */
 struct unpu_pool {
-	_Alignas(POOL_LINE) atomic_uint arrived;
-	_Alignas(POOL_LINE) atomic_uint generation;
+	_Alignas(POOL_LINE) atomic_uint generation;	/* of phases; odd or even, no matter */
+	_Alignas(POOL_LINE) atomic_uint unfinished;	/* units of the phase */
 	_Alignas(POOL_LINE) atomic_uint sleepers;
-	_Alignas(POOL_LINE) uint32_t threads;
-	uint32_t started;	/* threads that exist, without worker 0 */
+	/* Written by who sets a phase up, read by all. */
+	_Alignas(POOL_LINE) atomic_uint size;	/* workers that have shares; the others are off */
+	atomic_uint piece;			/* the least one to take */
+	atomic_uint running, quit, slept;
+	_Alignas(POOL_LINE) const struct unpu_pool_job *job;
+	uint32_t units;				/* of the phase */
+	struct unpu_pool_team *team;		/* of the job */
+	uint32_t threads, usable;
+	uint32_t started;			/* threads that exist, without worker 0 */
 	uint32_t spins, idle_spins;
-	int quit;
-	unpu_pool_fn *fn;
-	void *arg;
+	pid_t process;
+	struct unpu_pool_team teams[UNPU_POOL_KINDS];
 	struct pool_worker workers[UNPU_POOL_MAX_THREADS];
 };
 
-/* ---- which processors ------------------------------------------------------------------- */
-
-/* One small file of /proc or /sys; 0 when it cannot be read. */
-static size_t pool_read(const char *path, char *text, size_t size)
-{
-	FILE *f = fopen(path, "re");
-	size_t n;
-
-	if (!f)
-		return 0;
-	n = fread(text, 1, size - 1, f);
-	fclose(f);
-	text[n] = '\0';
-	return n;
-}
-
-/* Processors that the cgroup's quota amounts to, rounded up; a large number without one. */
-static uint32_t pool_quota(void)
-{
-	char text[512], path[640];
-	unsigned long long quota, period;
-	char *line, *end;
-
-	if (!pool_read("/proc/self/cgroup", text, sizeof(text)))
-		return UINT32_MAX;
-	line = strstr(text, "0::/");
-	if (!line)
-		return UINT32_MAX;
-	end = strchr(line, '\n');
-	if (end)
-		*end = '\0';
-	snprintf(path, sizeof(path), "/sys/fs/cgroup%s/cpu.max", line + 3);
-	if (!pool_read(path, text, sizeof(text)))
-		return UINT32_MAX;
-	if (sscanf(text, "%llu %llu", &quota, &period) != 2 || !quota || !period)
-		return UINT32_MAX;
-	quota = (quota + period - 1) / period;
-	return quota > UINT32_MAX ? UINT32_MAX : (uint32_t)quota;
-}
-
-/* Relative speed as the kernel tells it; 1024 on machines whose cores are alike. */
-static unsigned int pool_capacity(int cpu)
-{
-	char text[32], path[80];
-	unsigned int capacity;
-
-	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/cpu_capacity", cpu);
-	if (!pool_read(path, text, sizeof(text)) || sscanf(text, "%u", &capacity) != 1)
-		return 1024;
-	return capacity;
-}
-
-/* Drops the processors slower than 3/4 of the fastest: with static shares the slowest thread sets
- * the pace (8 threads on 4 big and 4 little cores were measured at a quarter of 4 big ones). */
-static int pool_keep_big(cpu_set_t *cpus)
-{
-	unsigned int capacity[CPU_SETSIZE] = { 0 }, top = 0;
-	int i, dropped = 0;
-
-	for (i = 0; i < CPU_SETSIZE; i++) {
-		if (!CPU_ISSET(i, cpus))
-			continue;
-		capacity[i] = pool_capacity(i);
-		if (capacity[i] > top)
-			top = capacity[i];
-	}
-	for (i = 0; i < CPU_SETSIZE; i++) {
-		if (CPU_ISSET(i, cpus) && capacity[i] < top - top / 4) {
-			CPU_CLR(i, cpus);
-			dropped++;
-		}
-	}
-	return dropped;
-}
-
-/* How many, which, and whether that is fewer than the affinity mask allows. */
-static uint32_t pool_usable(cpu_set_t *cpus, int *dropped)
-{
-	uint32_t count, quota = pool_quota();
-
-	CPU_ZERO(cpus);
-	*dropped = 0;
-	if (sched_getaffinity(0, sizeof(*cpus), cpus)) {
-		long online = sysconf(_SC_NPROCESSORS_ONLN);
-
-		count = online > 0 ? (uint32_t)online : 1;
-	} else {
-		*dropped = pool_keep_big(cpus);
-		count = (uint32_t)CPU_COUNT(cpus);
-	}
-	if (count > quota)
-		count = quota;
-	return count ? count : 1;
-}
-
-uint32_t unpu_pool_usable_cpus(void)
-{
-	cpu_set_t cpus;
-	int dropped;
-
-	return pool_usable(&cpus, &dropped);
-}
-
-/* ---- the barrier ------------------------------------------------------------------------ */
+/* ---- waiting ---------------------------------------------------------------------------- */
 
 static inline void pool_relax(void)
 {
@@ -159,177 +73,379 @@ static inline void pool_relax(void)
 #endif
 }
 
+static uint64_t pool_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 /* A pause takes 4 to 140 cycles, by the core: the bound in turns is measured. */
 static uint32_t pool_spins_per_100us(void)
 {
 	uint64_t best = UINT64_MAX;
 
 	for (int try = 0; try < 3; try++) {
-		struct timespec a, b;
-		uint64_t ns;
+		uint64_t start = pool_now(), ns;
 
-		clock_gettime(CLOCK_MONOTONIC, &a);
 		for (int i = 0; i < 256; i++)
 			pool_relax();
-		clock_gettime(CLOCK_MONOTONIC, &b);
-		ns = (uint64_t)(b.tv_sec - a.tv_sec) * 1000000000u +
-		     (uint64_t)(b.tv_nsec - a.tv_nsec);
-		if (ns < best)
-			best = ns;
+		ns = pool_now() - start;
+		best = ns < best ? ns : best;
 	}
 	return (uint32_t)(256 * 100000ull / (best + 256));	/* + 1 ns for the load */
 }
 
-/*
- * A sleeper counts itself before the futex compares the generation, the last arriver raises the
- * generation before it reads the count, both sequentially consistent: one of them sees the other.
- */
-static void pool_wait(struct unpu_pool *pool, unsigned int gen, uint32_t spins)
+static void pool_futex(atomic_uint *word, int op, unsigned int value)
 {
+	syscall(SYS_futex, word, op, value, NULL, NULL, 0);
+}
+
+/*
+ * Until the generation is another one. A sleeper counts itself before the futex compares the
+ * generation, who changes it does so before reading the count, both sequentially consistent: one of
+ * them sees the other.
+ */
+static void pool_wait(struct unpu_pool *pool, unsigned int gen)
+{
+	int running = atomic_load_explicit(&pool->running, memory_order_relaxed) != 0;
+	uint32_t spins = running ? pool->spins : pool->idle_spins;
+
+	/* A spinner without a processor of its own holds the one that a straggler needs. */
+	if (atomic_load_explicit(&pool->size, memory_order_relaxed) > pool->usable)
+		spins = 0;
 	for (uint32_t i = 0; i < spins; i++) {
 		if (atomic_load_explicit(&pool->generation, memory_order_acquire) != gen)
 			return;
 		pool_relax();
 	}
+	if (running)
+		atomic_fetch_add_explicit(&pool->slept, 1, memory_order_relaxed);
 	atomic_fetch_add(&pool->sleepers, 1);
 	while (atomic_load(&pool->generation) == gen)
-		syscall(SYS_futex, &pool->generation, FUTEX_WAIT_PRIVATE, gen, NULL, NULL, 0);
+		pool_futex(&pool->generation, FUTEX_WAIT_PRIVATE, gen);
 	atomic_fetch_sub(&pool->sleepers, 1);
 }
 
-/* `count` arrivals at once. */
-static void pool_arrive(struct unpu_pool *pool, uint32_t count, uint32_t spins,
-			unpu_pool_serial_fn *serial, void *arg)
+static void pool_wake(struct unpu_pool *pool)
 {
-	unsigned int gen = atomic_load_explicit(&pool->generation, memory_order_relaxed);
-
-	if (atomic_fetch_add_explicit(&pool->arrived, count, memory_order_acq_rel) + count !=
-	    pool->threads) {
-		pool_wait(pool, gen, spins);
-		return;
-	}
-	if (serial)
-		serial(arg);
-	atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
 	/* Not a store: emulators of ARM on x86 let the load below pass a release store. */
-	atomic_exchange(&pool->generation, gen + 1);
+	atomic_fetch_add(&pool->generation, 1);
 	if (atomic_load(&pool->sleepers))
-		syscall(SYS_futex, &pool->generation, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL,
-			0);
+		pool_futex(&pool->generation, FUTEX_WAKE_PRIVATE, INT32_MAX);
 }
 
-void unpu_pool_barrier(struct unpu_pool *pool, unpu_pool_serial_fn *serial, void *arg)
+/* Those past the team's size, until it grows. */
+static void pool_park(struct unpu_pool *pool, unsigned int size)
 {
-	if (pool->threads == 1) {
-		if (serial)
-			serial(arg);
+	pool_futex(&pool->size, FUTEX_WAIT_PRIVATE, size);
+}
+
+/* ---- phases ----------------------------------------------------------------------------- */
+
+static uint64_t pool_range(uint64_t first, uint64_t last)
+{
+	return first | last << 32;
+}
+
+/*
+ * Deals the units out. The job and its phase were written before by this thread; who takes a piece
+ * sees them by the release of `left`, of which all that happens to it is a read-modify-write until
+ * the phase is over.
+ */
+static void pool_deal(struct unpu_pool *pool, uint32_t units, uint32_t dealer)
+{
+	const struct unpu_pool_team *team = pool->team;
+	uint32_t size = team->size, piece = units;
+
+	if (size > 1)
+		piece = units / size / POOL_LEAST_PIECE;
+
+	pool->units = units;
+	atomic_store_explicit(&pool->unfinished, units, memory_order_relaxed);
+	atomic_store_explicit(&pool->piece, piece ? piece : 1, memory_order_relaxed);
+	if (units == 1 && dealer < size) {
+		/* The dealer is awake and goes on at once: nobody else needs to know. */
+		atomic_store_explicit(&pool->workers[dealer].left, pool_range(0, 1),
+				      memory_order_release);
 		return;
 	}
-	pool_arrive(pool, 1, pool->spins, serial, arg);
+	for (uint32_t i = 0; i < size; i++)
+		atomic_store_explicit(&pool->workers[i].left,
+				      pool_range(units * team->edge[i] >> 32,
+						 units * team->edge[i + 1] >> 32),
+				      memory_order_release);
+	pool_wake(pool);
 }
 
-/* ---- threads ---------------------------------------------------------------------------- */
+/* All units of a phase are done, or a job begins: by the one thread that knows. */
+static void pool_next(struct unpu_pool *pool, uint32_t dealer)
+{
+	uint32_t units = pool->job->next(pool->job->arg);
+
+	if (units) {
+		pool_deal(pool, units, dealer);
+		return;
+	}
+	atomic_store_explicit(&pool->running, 0, memory_order_release);
+	pool_wake(pool);
+}
+
+/*
+ * From one worker's share: half of what is left of it. Between load and exchange the phase may have
+ * become another one and the word the same again: then it is a piece of that, which is as good,
+ * since all that is known of a phase is read after this.
+ */
+static int pool_take_from(struct unpu_pool *pool, struct pool_worker *victim, uint32_t *first,
+			  uint32_t *last)
+{
+	uint64_t left = atomic_load_explicit(&victim->left, memory_order_relaxed);
+
+	for (;;) {
+		uint32_t from = (uint32_t)left, to = (uint32_t)(left >> 32), n = to - from;
+		uint32_t least = atomic_load_explicit(&pool->piece, memory_order_relaxed);
+
+		if (!n)
+			return 0;
+		if (n > least)
+			n = n / 2 > least ? n - n / 2 : least;
+		if (atomic_compare_exchange_weak_explicit(&victim->left, &left,
+							  pool_range(from + n, to),
+							  memory_order_acquire,
+							  memory_order_relaxed)) {
+			*first = from;
+			*last = from + n;
+			return 1;
+		}
+	}
+}
+
+/* Its own share, then the others'. */
+static int pool_find(struct unpu_pool *pool, uint32_t worker, uint32_t *first, uint32_t *last)
+{
+	uint32_t size = atomic_load_explicit(&pool->size, memory_order_relaxed);
+
+	for (uint32_t i = 0; i < size; i++)
+		if (pool_take_from(pool, &pool->workers[(worker + i) % size], first, last))
+			return 1;
+	return 0;
+}
+
+int unpu_pool_take(struct unpu_pool_share *share, uint32_t *first, uint32_t *last)
+{
+	if (share->first == share->last &&
+	    !pool_find(share->pool, share->worker, &share->first, &share->last))
+		return 0;
+	*first = share->first;
+	*last = share->last;
+	share->taken += share->last - share->first;
+	share->first = share->last;
+	unpu_pool_hook_piece(share->worker, *last - *first);
+	return 1;
+}
+
+/*
+ * Work until there is none, then 0. With the piece in hand the phase cannot end, and the job, the
+ * phase and what it reads stay as they are.
+ */
+static int pool_work(struct unpu_pool *pool, struct pool_worker *worker)
+{
+	struct unpu_pool_share share = { .pool = pool, .worker = worker->index };
+
+	if (!pool_find(pool, worker->index, &share.first, &share.last))
+		return 0;
+	pool->job->work(pool->job->arg, &share);
+	worker->done += (uint64_t)share.taken * POOL_WHOLE / pool->units;
+	if (atomic_fetch_sub_explicit(&pool->unfinished, share.taken, memory_order_acq_rel) ==
+	    share.taken)
+		pool_next(pool, worker->index);
+	return 1;
+}
+
+/* ---- jobs ------------------------------------------------------------------------------- */
 
 static void *pool_thread(void *arg)
 {
 	struct pool_worker *worker = arg;
 	struct unpu_pool *pool = worker->pool;
 
-	for (;;) {
-		pool_arrive(pool, 1, pool->idle_spins, NULL, NULL);
-		if (pool->quit)
-			return NULL;
-		pool->fn(pool->arg, worker->index);
-		pool_arrive(pool, 1, pool->spins, NULL, NULL);
+	while (!atomic_load_explicit(&pool->quit, memory_order_acquire)) {
+		unsigned int gen = atomic_load_explicit(&pool->generation, memory_order_acquire);
+		unsigned int size = atomic_load_explicit(&pool->size, memory_order_relaxed);
+
+		if (worker->index >= size)
+			pool_park(pool, size);
+		else if (!pool_work(pool, worker))
+			pool_wait(pool, gen);
 	}
+	return NULL;
 }
 
-void unpu_pool_run(struct unpu_pool *pool, unpu_pool_fn *fn, void *arg)
+static void pool_set_size(struct unpu_pool *pool, unsigned int size)
 {
-	if (pool->threads == 1) {
-		fn(arg, 0);
+	unsigned int old = atomic_load_explicit(&pool->size, memory_order_relaxed);
+
+	if (size == old)
 		return;
+	atomic_store(&pool->size, size);
+	if (size > old)
+		pool_futex(&pool->size, FUTEX_WAKE_PRIVATE, INT32_MAX);
+}
+
+/* What the team is to be the next time, by what this job took. */
+static void pool_judge(struct unpu_pool *pool, uint64_t start)
+{
+	struct unpu_pool_team *team = pool->team;
+	uint64_t now = pool_now(), done[UNPU_POOL_MAX_THREADS];
+	uint32_t size = team->size;
+
+	for (uint32_t i = 0; i < pool->threads; i++) {
+		done[i] = pool->workers[i].done;
+		pool->workers[i].done = 0;
 	}
-	pool->fn = fn;
-	pool->arg = arg;
-	pool_arrive(pool, 1, pool->spins, NULL, NULL);
-	fn(arg, 0);
-	pool_arrive(pool, 1, pool->spins, NULL, NULL);
+	unpu_pool_team_weigh(team, done);
+	unpu_pool_team_judge(team, now, now - start, pool->job->amount,
+			     atomic_exchange_explicit(&pool->slept, 0, memory_order_relaxed));
+	if (team->size != size)
+		unpu_pool_team_cut(team);
 }
 
-static int pool_start_one(struct unpu_pool *pool, uint32_t index, const pthread_attr_t *attr)
+void unpu_pool_run(struct unpu_pool *pool, const struct unpu_pool_job *job)
 {
-	struct pool_worker *worker = &pool->workers[index];
-	int err;
+	uint64_t start = pool_now();
 
-	worker->pool = pool;
-	worker->index = index;
-	err = pthread_create(&worker->thread, attr, pool_thread, worker);
-	if (!err)
-		pool->started++;
-	return -err;
+	pool->job = job;
+	pool->team = &pool->teams[job->kind];
+	pool_set_size(pool, pool->team->size);
+	atomic_store_explicit(&pool->running, 1, memory_order_relaxed);
+	pool_next(pool, 0);
+	for (;;) {
+		unsigned int gen = atomic_load_explicit(&pool->generation, memory_order_acquire);
+
+		if (!atomic_load_explicit(&pool->running, memory_order_acquire))
+			break;
+		if (!pool_work(pool, &pool->workers[0]))
+			pool_wait(pool, gen);
+	}
+	if (pool->threads > 1)
+		pool_judge(pool, start);
 }
 
-/* The caller's own affinity is not the library's to change: only workers are kept to the big
- * cores. A spinner without a core of its own holds the one a straggler needs. */
-static int pool_start(struct unpu_pool *pool, const cpu_set_t *keep)
+/* ---- threads ---------------------------------------------------------------------------- */
+
+/* The caller's own affinity is not the library's to change: only workers are kept to cores. */
+static int pool_start_one(struct unpu_pool *pool, const cpu_set_t *keep)
 {
+	struct pool_worker *worker = &pool->workers[pool->started + 1];
 	pthread_attr_t attr;
-	uint32_t i = 1;
-	int err = 0;
+	int err = -1;
 
 	if (keep && !pthread_attr_init(&attr)) {
 		err = pthread_attr_setaffinity_np(&attr, sizeof(*keep), keep);
-		for (; !err && i < pool->threads; i++)
-			err = pool_start_one(pool, i, &attr);
+		if (!err)
+			err = pthread_create(&worker->thread, &attr, pool_thread, worker);
 		pthread_attr_destroy(&attr);
-		if (!err || pool->started)
-			return err;
-		pool->spins /= 2;
-		pool->idle_spins /= 2;
-		i = 1;
 	}
-	for (err = 0; !err && i < pool->threads; i++)
-		err = pool_start_one(pool, i, NULL);
+	if (err)
+		err = pthread_create(&worker->thread, NULL, pool_thread, worker);
+	if (!err)
+		pool->started++;
 	return err;
 }
 
-int unpu_pool_create(uint32_t threads, const struct unpu_log *log, struct unpu_pool **out)
+static int pool_start(struct unpu_pool *pool, const struct unpu_pool_cpus *cpus)
 {
-	struct unpu_pool *pool;
+	int err = 0, pinned = cpus->pinned && pool->threads <= cpus->count + cpus->helpers;
 	sigset_t all, old;
-	cpu_set_t cpus;
-	uint32_t usable;
-	int err, dropped;
 
-	if (threads > UNPU_POOL_MAX_THREADS)
-		return unpu_fail(log, -EINVAL, "cpu: %u threads, at most %u are supported",
-				 threads, UNPU_POOL_MAX_THREADS);
-	pool = aligned_alloc(POOL_LINE, (sizeof(*pool) + POOL_LINE - 1) / POOL_LINE * POOL_LINE);
+	/* Signals are the application's threads' business. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	while (!err && pool->started + 1 < pool->threads)
+		err = pool_start_one(pool, !pinned ? NULL : pool->started + 1 < cpus->count ?
+						    &cpus->big : &cpus->little);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return err;
+}
+
+/* 0 threads: all processors work on prompts, the big ones decode. */
+static void pool_teams(struct unpu_pool *pool, const struct unpu_pool_cpus *cpus, int chosen)
+{
+	uint32_t decode = pool->threads;
+
+	if (chosen && decode > cpus->count)
+		decode = cpus->count;
+	unpu_pool_team_init(&pool->teams[UNPU_POOL_DECODE], decode, pool->threads, chosen);
+	unpu_pool_team_init(&pool->teams[UNPU_POOL_PROMPT], pool->threads, pool->threads, 0);
+	if (!cpus->pinned || pool->threads > cpus->count + cpus->helpers)
+		return;
+	for (uint32_t kind = 0; kind < UNPU_POOL_KINDS; kind++) {
+		for (uint32_t i = cpus->count; i < pool->threads; i++)
+			pool->teams[kind].speed[i] = cpus->little_speed;
+		unpu_pool_team_cut(&pool->teams[kind]);
+	}
+}
+
+static uint32_t pool_count(const struct unpu_pool_params *params,
+			   const struct unpu_pool_cpus *cpus, const struct unpu_log *log)
+{
+	uint32_t most = cpus->count + cpus->helpers;
+
+	if (!params->threads)
+		return most < POOL_DEFAULT_THREADS ? most : POOL_DEFAULT_THREADS;
+	if (!params->clamp || params->threads <= most)
+		return params->threads;
+	unpu_log(log, UNPU_LOG_WARN, "cpu: %u threads on %u processor%s: %u work", params->threads,
+		 most, most == 1 ? "" : "s", most);
+	return most;
+}
+
+static struct unpu_pool *pool_alloc(uint32_t threads, uint32_t usable)
+{
+	struct unpu_pool *pool = aligned_alloc(POOL_LINE, sizeof(*pool));
+
 	if (!pool)
-		return unpu_fail(log, -ENOMEM, "cpu: no memory for the thread pool");
+		return NULL;
 	memset(pool, 0, sizeof(*pool));
-	usable = pool_usable(&cpus, &dropped);
-	if (!threads)
-		threads = usable < POOL_DEFAULT_THREADS ? usable : POOL_DEFAULT_THREADS;
 	pool->threads = threads;
-	if (threads > 1 && threads <= usable) {
+	pool->usable = usable;
+	pool->process = getpid();
+	for (uint32_t i = 0; i < threads; i++) {
+		pool->workers[i].pool = pool;
+		pool->workers[i].index = i;
+	}
+	if (threads > 1) {
 		uint32_t turns = pool_spins_per_100us();
 
 		pool->spins = (uint32_t)((uint64_t)turns * POOL_SPIN_NS / 100000);
 		pool->idle_spins = (uint32_t)((uint64_t)turns * POOL_IDLE_SPIN_NS / 100000);
 	}
+	return pool;
+}
 
-	/* Signals are the application's threads' business. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pool_start(pool, dropped && threads <= usable ? &cpus : NULL);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+int unpu_pool_create(const struct unpu_pool_params *params, const struct unpu_log *log,
+		     struct unpu_pool **out)
+{
+	struct unpu_pool_cpus cpus;
+	struct unpu_pool *pool;
+	int err;
+
+	if (params->threads > UNPU_POOL_MAX_THREADS)
+		return unpu_fail(log, -EINVAL, "cpu: %u threads, at most %u are supported",
+				 params->threads, UNPU_POOL_MAX_THREADS);
+	unpu_pool_cpus_find(&cpus);
+	pool = pool_alloc(pool_count(params, &cpus, log), cpus.count + cpus.helpers);
+	if (!pool)
+		return unpu_fail(log, -ENOMEM, "cpu: no memory for the thread pool");
+	pool->size = pool->threads;
+	err = pool_start(pool, &cpus);
 	if (err) {
-		unpu_pool_destroy(pool);
-		return unpu_fail(log, err, "cpu: cannot start %u threads: %s", threads,
-				 strerror(-err));
+		unpu_log(log, UNPU_LOG_WARN, "cpu: %u of %u threads: %s", pool->started + 1,
+			 pool->threads, strerror(err));
+		pool->threads = pool->started + 1;
 	}
+	pool_teams(pool, &cpus, !params->threads);
 	*out = pool;
 	return 0;
 }
@@ -338,10 +454,12 @@ void unpu_pool_destroy(struct unpu_pool *pool)
 {
 	if (!pool)
 		return;
-	if (pool->started) {
-		pool->quit = 1;
-		/* Stands in for the threads that could not be started. */
-		pool_arrive(pool, pool->threads - pool->started, 0, NULL, NULL);
+	/* In a child of the process there is no thread but the one that forked. */
+	if (pool->process == getpid()) {
+		atomic_store_explicit(&pool->quit, 1, memory_order_release);
+		atomic_store(&pool->size, pool->threads);
+		pool_futex(&pool->size, FUTEX_WAKE_PRIVATE, INT32_MAX);
+		pool_wake(pool);
 		for (uint32_t i = 1; i <= pool->started; i++)
 			pthread_join(pool->workers[i].thread, NULL);
 	}
@@ -351,4 +469,9 @@ void unpu_pool_destroy(struct unpu_pool *pool)
 uint32_t unpu_pool_threads(const struct unpu_pool *pool)
 {
 	return pool->threads;
+}
+
+uint32_t unpu_pool_team(const struct unpu_pool *pool, enum unpu_pool_kind kind)
+{
+	return pool->teams[kind].size;
 }

@@ -34,6 +34,25 @@ void unpu_twin_bounds(const struct unpu_twin *twin, const void *spec,
 		twin->bounds(spec, bounds);
 }
 
+/* ---- shares ----------------------------------------------------------------------------- */
+
+int unpu_twin_take(const struct unpu_twin_args *args, uint32_t n, struct unpu_twin_part *part)
+{
+	if (args->share)
+		return unpu_pool_take(args->share, &part->first, &part->last);
+	if (part->taken)
+		return 0;
+	part->taken = 1;
+	part->first = (uint32_t)((uint64_t)n * args->thread / args->threads);
+	part->last = (uint32_t)((uint64_t)n * (args->thread + 1) / args->threads);
+	return part->first < part->last;
+}
+
+uint32_t unpu_twin_live(const struct unpu_twin_args *args)
+{
+	return args->view->live;
+}
+
 /* ---- the state buffer ------------------------------------------------------------------- */
 
 void unpu_state_fault(struct unpu_state_header *state, uint32_t fault)
@@ -189,22 +208,30 @@ static void add_row(float *x, const float *y, const float *bias, uint32_t n)
 	}
 }
 
-void unpu_twin_add_units(const struct unpu_twin_args *args, const struct unpu_twin_matrix *m,
-			 const struct unpu_twin_input *in, const float *bias, float *x, float *y)
+static void add_part(const struct unpu_twin_args *args, const struct unpu_twin_matrix *m,
+		     const struct unpu_twin_input *in, const struct unpu_twin_part *part,
+		     const float *bias, float *x, float *y)
 {
-	uint32_t padded = unpu_pad32(m->rows), live = args->view->live, step, n;
-	uint64_t unit, last;
+	uint32_t padded = unpu_pad32(m->rows), live = args->view->live, unit, n;
+	uint32_t step = unpu_twin_step(live, UNPU_TWIN_UNIT, part->last - part->first);
 
-	unpu_twin_share(args, padded / UNPU_TWIN_UNIT, &unit, &last);
-	step = unpu_twin_step(live, UNPU_TWIN_UNIT, (uint32_t)(last - unit));
-	for (; unit < last; unit += n) {
-		uint32_t row0 = (uint32_t)unit * UNPU_TWIN_UNIT, width;
+	for (unit = part->first; unit < part->last; unit += n) {
+		uint32_t row0 = unit * UNPU_TWIN_UNIT, width;
 
-		n = last - unit < step ? (uint32_t)(last - unit) : step;
+		n = part->last - unit < step ? part->last - unit : step;
 		width = n * UNPU_TWIN_UNIT;
 		unpu_twin_mm(args->ops, m, in, live, row0, row0 + width, y, width);
 		for (uint32_t i = 0; i < live; i++)
 			add_row(x + (size_t)i * padded + row0, y + (size_t)i * width,
 				bias ? bias + row0 : NULL, width);
 	}
+}
+
+void unpu_twin_add_units(const struct unpu_twin_args *args, const struct unpu_twin_matrix *m,
+			 const struct unpu_twin_input *in, const float *bias, float *x, float *y)
+{
+	struct unpu_twin_part part = { 0 };
+
+	while (unpu_twin_take(args, unpu_pad32(m->rows) / UNPU_TWIN_UNIT, &part))
+		add_part(args, m, in, &part, bias, x, y);
 }

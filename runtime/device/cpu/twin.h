@@ -10,6 +10,8 @@
 #include <stdint.h>
 
 #include "runtime/device/cpu/ops.h"
+#include "runtime/device/cpu/pool.h"
+#include "shaders/layout.h"
 
 #define UNPU_CPU_MAX_ROWS	64u
 
@@ -44,6 +46,8 @@ struct unpu_twin_args {
 	uint8_t *shared;	/* scratch of all threads, 64-byte aligned */
 	uint8_t *local;		/* scratch of this thread, 64-byte aligned */
 	uint32_t thread, threads;
+	/* Where the units of this thread come from; NULL: they are part `thread` of `threads`. */
+	struct unpu_pool_share *share;
 };
 
 /* Bytes of scratch for `threads` threads. */
@@ -52,6 +56,7 @@ struct unpu_twin_need {
 };
 
 typedef void unpu_twin_fn(const struct unpu_twin_args *args);
+typedef uint32_t unpu_twin_count_fn(const struct unpu_twin_args *args);
 
 struct unpu_twin {
 	int stateless;		/* binds no state buffer; all others have it as binding 0 */
@@ -62,6 +67,8 @@ struct unpu_twin {
 	int (*staged)(const void *spec, const struct unpu_view *view, uint32_t threads);
 	unpu_twin_fn *prepare;
 	unpu_twin_fn *run;
+	/* Units of both, that threads share: by spec, constants and view. */
+	unpu_twin_count_fn *prepare_units, *units;
 };
 
 extern const struct unpu_twin unpu_twin_embed, unpu_twin_qkv, unpu_twin_attn, unpu_twin_attn_out,
@@ -74,19 +81,15 @@ const struct unpu_twin *unpu_twin_get(uint32_t kind);
 void unpu_twin_bounds(const struct unpu_twin *twin, const void *spec,
 		      struct unpu_view_bounds *bounds);
 
-/* Items [*first, *last) of n are this thread's: the same ones every token. */
-static inline void unpu_twin_share(const struct unpu_twin_args *args, uint64_t n, uint64_t *first,
-				   uint64_t *last)
-{
-	*first = n * args->thread / args->threads;
-	*last = n * (args->thread + 1) / args->threads;
-}
+/* Begins zeroed; then units [first, last) are this thread's to do. */
+struct unpu_twin_part {
+	uint32_t first, last;
+	int taken;
+};
 
-/* The largest share of n units. */
-static inline uint32_t unpu_twin_share_max(uint32_t n, uint32_t threads)
-{
-	return (uint32_t)(((uint64_t)n + threads - 1) / threads);
-}
+/* The next part of n units, which are as many as units() says; 0: there is none. Who computes what
+ * changes no result. */
+int unpu_twin_take(const struct unpu_twin_args *args, uint32_t n, struct unpu_twin_part *part);
 
 static inline size_t unpu_align64(size_t n)
 {
@@ -157,10 +160,12 @@ size_t unpu_twin_y_bytes(uint32_t rows, uint32_t unit, uint32_t units);
 
 #define UNPU_TWIN_UNIT	32u	/* rows of a matrix in one unit of the grid */
 
-/* This thread's rows of Wo or Wdown for all live rows: x += m . in + bias (may be NULL); y is
+/* A part of the rows of Wo or Wdown for all live rows: x += m . in + bias (may be NULL); y is
  * scratch of unpu_twin_y_bytes(). */
 void unpu_twin_add_units(const struct unpu_twin_args *args, const struct unpu_twin_matrix *m,
 			 const struct unpu_twin_input *in, const float *bias, float *x, float *y);
+
+uint32_t unpu_twin_live(const struct unpu_twin_args *args);	/* a unit is a live row */
 
 static inline int unpu_twin_several_rows(const void *spec, const struct unpu_view *view,
 					 uint32_t threads)

@@ -55,39 +55,61 @@ static void attn_item(const struct unpu_twin_args *args, uint32_t head, uint32_t
 	args->ops->attn[s->kv_type](&attn);
 }
 
-/* Rows run innermost, so that a chunk of K and V serves all rows of a prompt from the cache. Chunks
- * past a row's cell are no items: threads share what is left. */
-static void attn_run(const struct unpu_twin_args *args)
+/* Chunks of each live row; returns those of all. */
+static uint32_t attn_count(const struct unpu_twin_args *args, uint32_t *chunks, uint32_t *most)
 {
-	const struct unpu_attn_spec *s = args->spec;
-	uint32_t live = args->view->live, chunks[UNPU_CPU_MAX_ROWS], most = 0;
-	uint64_t total = 0, item = 0, first, last;
+	uint32_t total = 0;
 
-	for (uint32_t i = 0; i < live; i++) {
+	*most = 0;
+	for (uint32_t i = 0; i < args->view->live; i++) {
 		chunks[i] = attn_chunks(args, i);
 		total += chunks[i];
-		most = chunks[i] > most ? chunks[i] : most;
+		*most = chunks[i] > *most ? chunks[i] : *most;
 	}
-	unpu_twin_share(args, total * s->kv_heads, &first, &last);
-	for (uint32_t head = 0; head < s->kv_heads; head++) {
-		if (item + total <= first) {
-			item += total;
-			continue;
-		}
+	return total;
+}
+
+static uint32_t attn_units(const struct unpu_twin_args *args)
+{
+	const struct unpu_attn_spec *s = args->spec;
+	uint32_t chunks[UNPU_CPU_MAX_ROWS], most;
+
+	return attn_count(args, chunks, &most) * s->kv_heads;
+}
+
+/* Rows run innermost, so that a chunk of K and V serves all rows of a prompt from the cache. Chunks
+ * past a row's cell are no items: threads share what is left. */
+static void attn_part(const struct unpu_twin_args *args, const struct unpu_twin_part *part,
+		      const uint32_t *chunks, uint32_t most, uint32_t total)
+{
+	uint32_t head = part->first / total, item = head * total, live = args->view->live;
+
+	for (;; head++) {
 		for (uint32_t c = 0; c < most; c++) {
 			for (uint32_t i = 0; i < live; i++) {
 				if (c >= chunks[i])
 					continue;
-				if (item >= last)
+				if (item >= part->last)
 					return;
-				if (item++ >= first)
+				if (item++ >= part->first)
 					attn_item(args, head, c, i);
 			}
 		}
 	}
 }
 
+static void attn_run(const struct unpu_twin_args *args)
+{
+	const struct unpu_attn_spec *s = args->spec;
+	uint32_t chunks[UNPU_CPU_MAX_ROWS], most, total = attn_count(args, chunks, &most);
+	struct unpu_twin_part part = { 0 };
+
+	while (unpu_twin_take(args, total * s->kv_heads, &part))
+		attn_part(args, &part, chunks, most, total);
+}
+
 const struct unpu_twin unpu_twin_attn = {
 	.bounds = attn_bounds,
 	.run = attn_run,
+	.units = attn_units,
 };

@@ -21,8 +21,9 @@ static uint32_t out_k(const struct unpu_attn_out_spec *s)
 static void out_need(const void *spec, uint32_t threads, struct unpu_twin_need *need)
 {
 	const struct unpu_attn_out_spec *s = spec;
-	uint32_t units = unpu_twin_share_max(unpu_pad32(s->hidden) / UNPU_TWIN_UNIT, threads);
+	uint32_t units = unpu_pad32(s->hidden) / UNPU_TWIN_UNIT;
 
+	(void)threads;
 	need->shared = unpu_twin_input_bytes(s->rows, out_k(s));
 	need->local = unpu_twin_input_bytes(1, out_k(s)) +
 		      unpu_twin_y_bytes(s->rows, UNPU_TWIN_UNIT, units);
@@ -67,28 +68,34 @@ static void out_finish(const struct unpu_twin_args *args, const struct unpu_twin
 	unpu_twin_input_quantize(in, i, s->numeric, args->ops);
 }
 
+static uint32_t out_prepare_units(const struct unpu_twin_args *args)
+{
+	const struct unpu_attn_out_spec *s = args->spec;
+
+	return args->view->live == 1 ? s->heads : args->view->live;
+}
+
 /* Several rows: whole rows for each thread; one row with many chunks: heads for each. */
 static void out_prepare(const struct unpu_twin_args *args)
 {
 	const struct unpu_attn_out_spec *s = args->spec;
+	struct unpu_twin_part part = { 0 };
 	struct unpu_twin_input in;
-	uint64_t i, last;
 
 	unpu_twin_input_init(&in, args->shared, s->rows, out_k(s));
-	if (args->view->live == 1) {
-		unpu_twin_share(args, s->heads, &i, &last);
-		out_merge(args, 0, (uint32_t)i, (uint32_t)last, in.x);
-		return;
-	}
-	unpu_twin_share(args, args->view->live, &i, &last);
-	for (; i < last; i++) {
-		out_merge(args, (uint32_t)i, 0, s->heads, in.x + i * in.k);
-		out_finish(args, &in, (uint32_t)i);
+	while (unpu_twin_take(args, out_prepare_units(args), &part)) {
+		if (args->view->live == 1) {
+			out_merge(args, 0, part.first, part.last, in.x);
+			continue;
+		}
+		for (uint32_t i = part.first; i < part.last; i++) {
+			out_merge(args, i, 0, s->heads, in.x + (size_t)i * in.k);
+			out_finish(args, &in, i);
+		}
 	}
 }
 
-static void out_units(const struct unpu_twin_args *args, const struct unpu_twin_input *in,
-		      float *y)
+static void out_add(const struct unpu_twin_args *args, const struct unpu_twin_input *in, float *y)
 {
 	const struct unpu_attn_out_spec *s = args->spec;
 	const struct unpu_twin_matrix matrix = {
@@ -100,6 +107,13 @@ static void out_units(const struct unpu_twin_args *args, const struct unpu_twin_
 	unpu_twin_add_units(args, &matrix, in, s->flags & UNPU_FLAG_BIAS ?
 			    args->bindings[UNPU_ATTN_OUT_PARAMS] : NULL,
 			    args->bindings[UNPU_ATTN_OUT_X], y);
+}
+
+static uint32_t out_units(const struct unpu_twin_args *args)
+{
+	const struct unpu_attn_out_spec *s = args->spec;
+
+	return args->view->live ? unpu_pad32(s->hidden) / UNPU_TWIN_UNIT : 0;
 }
 
 static void out_run(const struct unpu_twin_args *args)
@@ -120,7 +134,7 @@ static void out_run(const struct unpu_twin_args *args)
 	} else {
 		unpu_twin_input_init(&in, args->shared, s->rows, out_k(s));
 	}
-	out_units(args, &in, y);
+	out_add(args, &in, y);
 }
 
 const struct unpu_twin unpu_twin_attn_out = {
@@ -129,4 +143,6 @@ const struct unpu_twin unpu_twin_attn_out = {
 	.staged = out_staged,
 	.prepare = out_prepare,
 	.run = out_run,
+	.prepare_units = out_prepare_units,
+	.units = out_units,
 };

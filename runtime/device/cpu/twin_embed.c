@@ -159,21 +159,24 @@ static void embed_bounds(const void *spec, struct unpu_view_bounds *bounds)
 static void embed_run(const struct unpu_twin_args *args)
 {
 	const struct unpu_embed_spec *s = args->spec;
+	const float *positions = s->positions ? args->bindings[UNPU_EMBED_POSITIONS] : NULL;
 	float *x = args->bindings[UNPU_EMBED_X];
-	uint64_t i, last;
+	struct unpu_twin_part part = { 0 };
 
-	unpu_twin_share(args, args->view->live, &i, &last);
-	for (; i < last; i++) {
-		const struct unpu_state_row *row = &args->view->rows[i];
+	while (unpu_twin_take(args, args->view->live, &part)) {
+		for (uint32_t i = part.first; i < part.last; i++) {
+			const struct unpu_state_row *row = &args->view->rows[i];
 
-		unpu_twin_embed_row(s->layout, args->bindings[UNPU_EMBED_QUANTS],
-				    args->bindings[UNPU_EMBED_SCALES], s->vocab, s->hidden,
-				    s->positions ? args->bindings[UNPU_EMBED_POSITIONS] : NULL,
-				    row->token, row->position, x + i * unpu_pad32(s->hidden));
+			unpu_twin_embed_row(s->layout, args->bindings[UNPU_EMBED_QUANTS],
+					    args->bindings[UNPU_EMBED_SCALES], s->vocab, s->hidden,
+					    positions, row->token, row->position,
+					    x + (size_t)i * unpu_pad32(s->hidden));
+		}
 	}
 }
 
 const struct unpu_twin unpu_twin_embed = {
 	.bounds = embed_bounds,
 	.run = embed_run,
+	.units = unpu_twin_live,
 };

@@ -35,8 +35,9 @@ static void ffn_in_init(struct ffn_in *c, const struct unpu_twin_args *args)
 static void ffn_in_need(const void *spec, uint32_t threads, struct unpu_twin_need *need)
 {
 	const struct unpu_ffn_in_spec *s = spec;
-	uint32_t units = unpu_twin_share_max(unpu_pad32(s->ffn) / UNPU_TWIN_UNIT, threads);
+	uint32_t units = unpu_pad32(s->ffn) / UNPU_TWIN_UNIT;
 
+	(void)threads;
 	need->shared = unpu_twin_input_bytes(s->rows, s->hidden);
 	need->local = unpu_twin_input_bytes(1, s->hidden) +
 		      unpu_twin_y_bytes(s->rows, ffn_in_wide(s), units);
@@ -51,15 +52,15 @@ static void ffn_in_input(const struct ffn_in *c, const struct unpu_twin_input *i
 
 static void ffn_in_prepare(const struct unpu_twin_args *args)
 {
+	struct unpu_twin_part part = { 0 };
 	struct unpu_twin_input in;
 	struct ffn_in c;
-	uint64_t i, last;
 
 	ffn_in_init(&c, args);
 	unpu_twin_input_init(&in, args->shared, c.s->rows, c.s->hidden);
-	unpu_twin_share(args, args->view->live, &i, &last);
-	for (; i < last; i++)
-		ffn_in_input(&c, &in, (uint32_t)i);
+	while (unpu_twin_take(args, args->view->live, &part))
+		for (uint32_t i = part.first; i < part.last; i++)
+			ffn_in_input(&c, &in, i);
 }
 
 /* Unit's outputs of row i. Rows of W past ffn are zero and act(0) is 0, but a bias is not: the
@@ -79,39 +80,48 @@ static void ffn_in_unit(const struct ffn_in *c, uint32_t unit, uint32_t i, float
 		h[j] = 0.0f;
 }
 
-static void ffn_in_units(const struct ffn_in *c, const struct unpu_twin_input *in, float *y)
+static void ffn_in_part(const struct ffn_in *c, const struct unpu_twin_input *in,
+			const struct unpu_twin_part *part, float *y)
 {
-	uint32_t live = c->args->view->live, wide = c->wide, step, n;
-	uint64_t unit, last;
+	uint32_t live = c->args->view->live, wide = c->wide, unit, n;
+	uint32_t step = unpu_twin_step(live, wide, part->last - part->first);
 
-	unpu_twin_share(c->args, unpu_pad32(c->s->ffn) / UNPU_TWIN_UNIT, &unit, &last);
-	step = unpu_twin_step(live, wide, (uint32_t)(last - unit));
-	for (; unit < last; unit += n) {
-		n = last - unit < step ? (uint32_t)(last - unit) : step;
-		unpu_twin_mm(c->args->ops, &c->matrix, in, live, (uint32_t)unit * wide,
-			     (uint32_t)(unit + n) * wide, y, (uint64_t)n * wide);
+	for (unit = part->first; unit < part->last; unit += n) {
+		n = part->last - unit < step ? part->last - unit : step;
+		unpu_twin_mm(c->args->ops, &c->matrix, in, live, unit * wide, (unit + n) * wide, y,
+			     (uint64_t)n * wide);
 		for (uint32_t i = 0; i < live; i++)
 			for (uint32_t u = 0; u < n; u++)
-				ffn_in_unit(c, (uint32_t)unit + u, i,
-					    y + ((size_t)i * n + u) * wide);
+				ffn_in_unit(c, unit + u, i, y + ((size_t)i * n + u) * wide);
 	}
+}
+
+static uint32_t ffn_in_units(const struct unpu_twin_args *args)
+{
+	const struct unpu_ffn_in_spec *s = args->spec;
+
+	return args->view->live ? unpu_pad32(s->ffn) / UNPU_TWIN_UNIT : 0;
 }
 
 static void ffn_in_run(const struct unpu_twin_args *args)
 {
+	struct unpu_twin_part part = { 0 };
 	struct unpu_twin_input in;
 	struct ffn_in c;
+	float *y;
 
 	if (!args->view->live)
 		return;
 	ffn_in_init(&c, args);
+	y = (float *)(args->local + unpu_twin_input_bytes(1, c.s->hidden));
 	if (args->view->live == 1) {
 		unpu_twin_input_init(&in, args->local, 1, c.s->hidden);
 		ffn_in_input(&c, &in, 0);
 	} else {
 		unpu_twin_input_init(&in, args->shared, c.s->rows, c.s->hidden);
 	}
-	ffn_in_units(&c, &in, (float *)(args->local + unpu_twin_input_bytes(1, c.s->hidden)));
+	while (unpu_twin_take(args, ffn_in_units(args), &part))
+		ffn_in_part(&c, &in, &part, y);
 }
 
 const struct unpu_twin unpu_twin_ffn_in = {
@@ -119,4 +129,6 @@ const struct unpu_twin unpu_twin_ffn_in = {
 	.staged = unpu_twin_several_rows,
 	.prepare = ffn_in_prepare,
 	.run = ffn_in_run,
+	.prepare_units = unpu_twin_live,
+	.units = ffn_in_units,
 };

@@ -4,8 +4,9 @@
 static void ffn_out_need(const void *spec, uint32_t threads, struct unpu_twin_need *need)
 {
 	const struct unpu_ffn_out_spec *s = spec;
-	uint32_t units = unpu_twin_share_max(unpu_pad32(s->hidden) / UNPU_TWIN_UNIT, threads);
+	uint32_t units = unpu_pad32(s->hidden) / UNPU_TWIN_UNIT;
 
+	(void)threads;
 	need->shared = unpu_twin_input_bytes(s->rows, s->ffn);
 	need->local = unpu_twin_input_bytes(1, s->ffn) +
 		      unpu_twin_y_bytes(s->rows, UNPU_TWIN_UNIT, units);
@@ -33,13 +34,20 @@ static void ffn_out_input(const struct unpu_twin_args *args, uint8_t *scratch, u
 static void ffn_out_prepare(const struct unpu_twin_args *args)
 {
 	const struct unpu_ffn_out_spec *s = args->spec;
+	struct unpu_twin_part part = { 0 };
 	struct unpu_twin_input in;
-	uint64_t i, last;
 
 	ffn_out_input(args, args->shared, s->rows, &in);
-	unpu_twin_share(args, args->view->live, &i, &last);
-	for (; i < last; i++)
-		unpu_twin_input_quantize(&in, (uint32_t)i, s->numeric, args->ops);
+	while (unpu_twin_take(args, args->view->live, &part))
+		for (uint32_t i = part.first; i < part.last; i++)
+			unpu_twin_input_quantize(&in, i, s->numeric, args->ops);
+}
+
+static uint32_t ffn_out_units(const struct unpu_twin_args *args)
+{
+	const struct unpu_ffn_out_spec *s = args->spec;
+
+	return args->view->live ? unpu_pad32(s->hidden) / UNPU_TWIN_UNIT : 0;
 }
 
 static void ffn_out_run(const struct unpu_twin_args *args)
@@ -71,4 +79,6 @@ const struct unpu_twin unpu_twin_ffn_out = {
 	.staged = ffn_out_staged,
 	.prepare = ffn_out_prepare,
 	.run = ffn_out_run,
+	.prepare_units = unpu_twin_live,
+	.units = ffn_out_units,
 };

@@ -88,15 +88,15 @@ static void head_input(const struct head *c, const struct unpu_twin_input *in, u
 
 static void head_prepare(const struct unpu_twin_args *args)
 {
+	struct unpu_twin_part part = { 0 };
 	struct unpu_twin_input in;
 	struct head c;
-	uint64_t i, last;
 
 	head_init(&c, args);
 	unpu_twin_input_init(&in, args->shared, c.s->rows, c.s->hidden);
-	unpu_twin_share(args, c.num_rows, &i, &last);
-	for (; i < last; i++)
-		head_input(&c, &in, (uint32_t)i);
+	while (unpu_twin_take(args, c.num_rows, &part))
+		for (uint32_t i = part.first; i < part.last; i++)
+			head_input(&c, &in, i);
 }
 
 /* y: `units` groups of row i's logits; the last of all may reach past the vocabulary, where y is
@@ -126,40 +126,54 @@ static void head_groups(const struct head *c, uint32_t unit, uint32_t units, uin
 	}
 }
 
-static void head_units(const struct head *c, const struct unpu_twin_input *in, float *y)
+static void head_part(const struct head *c, const struct unpu_twin_input *in,
+		      const struct unpu_twin_part *part, float *y)
 {
-	uint32_t rows = c->num_rows, step, n;
-	uint64_t unit, last;
+	uint32_t rows = c->num_rows, unit, n;
+	uint32_t step = unpu_twin_step(rows, UNPU_TWIN_UNIT, HEAD_STEP);
 
-	unpu_twin_share(c->args, unpu_pad32(c->s->vocab) / UNPU_TWIN_UNIT, &unit, &last);
-	step = unpu_twin_step(rows, UNPU_TWIN_UNIT, HEAD_STEP);
-	for (; unit < last; unit += n) {
-		uint32_t row0 = (uint32_t)unit * UNPU_TWIN_UNIT;
+	for (unit = part->first; unit < part->last; unit += n) {
+		uint32_t row0 = unit * UNPU_TWIN_UNIT;
 
-		n = last - unit < step ? (uint32_t)(last - unit) : step;
+		n = part->last - unit < step ? part->last - unit : step;
 		unpu_twin_mm(c->args->ops, &c->matrix, in, rows, row0, row0 + n * UNPU_TWIN_UNIT,
 			     y, (uint64_t)n * UNPU_TWIN_UNIT);
 		for (uint32_t i = 0; i < rows; i++)
-			head_groups(c, (uint32_t)unit, n, i,
-				    y + (size_t)i * n * UNPU_TWIN_UNIT);
+			head_groups(c, unit, n, i, y + (size_t)i * n * UNPU_TWIN_UNIT);
 	}
+}
+
+static uint32_t head_prepare_units(const struct unpu_twin_args *args)
+{
+	return head_rows(args->view, NULL);
+}
+
+static uint32_t head_units(const struct unpu_twin_args *args)
+{
+	const struct unpu_head_spec *s = args->spec;
+
+	return head_rows(args->view, NULL) ? unpu_pad32(s->vocab) / UNPU_TWIN_UNIT : 0;
 }
 
 static void head_run(const struct unpu_twin_args *args)
 {
+	struct unpu_twin_part part = { 0 };
 	struct unpu_twin_input in;
 	struct head c;
+	float *y;
 
 	head_init(&c, args);
 	if (!c.num_rows)
 		return;
+	y = (float *)(args->local + unpu_twin_input_bytes(1, c.s->hidden));
 	if (c.num_rows == 1) {
 		unpu_twin_input_init(&in, args->local, 1, c.s->hidden);
 		head_input(&c, &in, 0);
 	} else {
 		unpu_twin_input_init(&in, args->shared, c.s->rows, c.s->hidden);
 	}
-	head_units(&c, &in, (float *)(args->local + unpu_twin_input_bytes(1, c.s->hidden)));
+	while (unpu_twin_take(args, head_units(args), &part))
+		head_part(&c, &in, &part, y);
 }
 
 const struct unpu_twin unpu_twin_head = {
@@ -168,4 +182,6 @@ const struct unpu_twin unpu_twin_head = {
 	.staged = head_staged,
 	.prepare = head_prepare,
 	.run = head_run,
+	.prepare_units = head_prepare_units,
+	.units = head_units,
 };

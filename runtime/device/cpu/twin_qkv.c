@@ -47,8 +47,9 @@ static void qkv_bounds(const void *spec, struct unpu_view_bounds *bounds)
 static void qkv_need(const void *spec, uint32_t threads, struct unpu_twin_need *need)
 {
 	const struct unpu_qkv_spec *s = spec;
-	uint32_t units = unpu_twin_share_max(s->heads + 2 * s->kv_heads, threads);
+	uint32_t units = s->heads + 2 * s->kv_heads;
 
+	(void)threads;
 	need->shared = unpu_twin_input_bytes(s->rows, s->hidden);
 	need->local = unpu_twin_input_bytes(1, s->hidden) +
 		      unpu_twin_y_bytes(s->rows, s->head_dim, units);
@@ -63,15 +64,15 @@ static void qkv_input(const struct qkv *c, const struct unpu_twin_input *in, uin
 
 static void qkv_prepare(const struct unpu_twin_args *args)
 {
+	struct unpu_twin_part part = { 0 };
 	struct unpu_twin_input in;
 	struct qkv c;
-	uint64_t i, last;
 
 	qkv_init(&c, args);
 	unpu_twin_input_init(&in, args->shared, c.s->rows, c.s->hidden);
-	unpu_twin_share(args, args->view->live, &i, &last);
-	for (; i < last; i++)
-		qkv_input(&c, &in, (uint32_t)i);
+	while (unpu_twin_take(args, args->view->live, &part))
+		for (uint32_t i = part.first; i < part.last; i++)
+			qkv_input(&c, &in, i);
 }
 
 /* y may be shorter than the padding that a norm writes, so it goes by way of a buffer. */
@@ -157,26 +158,32 @@ static void qkv_head(const struct qkv *c, uint32_t unit, uint32_t i, float *y)
 		qkv_store(c, unit - s->heads, row, y);
 }
 
-static void qkv_units(const struct qkv *c, const struct unpu_twin_input *in, float *y)
+static void qkv_part(const struct qkv *c, const struct unpu_twin_input *in,
+		     const struct unpu_twin_part *part, float *y)
 {
-	const struct unpu_qkv_spec *s = c->s;
-	uint32_t live = c->args->view->live, d = s->head_dim, step, n;
-	uint64_t unit, last;
+	uint32_t live = c->args->view->live, d = c->s->head_dim, unit, n;
+	uint32_t step = unpu_twin_step(live, d, part->last - part->first);
 
-	unpu_twin_share(c->args, s->heads + 2 * s->kv_heads, &unit, &last);
-	step = unpu_twin_step(live, d, (uint32_t)(last - unit));
-	for (; unit < last; unit += n) {
-		n = last - unit < step ? (uint32_t)(last - unit) : step;
-		unpu_twin_mm(c->args->ops, &c->matrix, in, live, (uint32_t)unit * d,
-			     (uint32_t)(unit + n) * d, y, (uint64_t)n * d);
+	for (unit = part->first; unit < part->last; unit += n) {
+		n = part->last - unit < step ? part->last - unit : step;
+		unpu_twin_mm(c->args->ops, &c->matrix, in, live, unit * d, (unit + n) * d, y,
+			     (uint64_t)n * d);
 		for (uint32_t i = 0; i < live; i++)
 			for (uint32_t u = 0; u < n; u++)
-				qkv_head(c, (uint32_t)unit + u, i, y + ((size_t)i * n + u) * d);
+				qkv_head(c, unit + u, i, y + ((size_t)i * n + u) * d);
 	}
+}
+
+static uint32_t qkv_units(const struct unpu_twin_args *args)
+{
+	const struct unpu_qkv_spec *s = args->spec;
+
+	return args->view->live ? s->heads + 2 * s->kv_heads : 0;
 }
 
 static void qkv_run(const struct unpu_twin_args *args)
 {
+	struct unpu_twin_part part = { 0 };
 	struct unpu_twin_input in;
 	struct qkv c;
 	float *y;
@@ -191,7 +198,8 @@ static void qkv_run(const struct unpu_twin_args *args)
 	} else {
 		unpu_twin_input_init(&in, args->shared, c.s->rows, c.s->hidden);
 	}
-	qkv_units(&c, &in, y);
+	while (unpu_twin_take(args, qkv_units(args), &part))
+		qkv_part(&c, &in, &part, y);
 }
 
 const struct unpu_twin unpu_twin_qkv = {
@@ -200,4 +208,6 @@ const struct unpu_twin unpu_twin_qkv = {
 	.staged = unpu_twin_several_rows,
 	.prepare = qkv_prepare,
 	.run = qkv_run,
+	.prepare_units = unpu_twin_live,
+	.units = qkv_units,
 };

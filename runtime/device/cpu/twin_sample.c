@@ -500,13 +500,14 @@ static uint32_t sample_one(struct sample *c, uint32_t to)
 	return 0;
 }
 
-/* The first thread alone: the rows of the next token depend on how many this one leaves. */
+/* One unit: the rows of the next token depend on how many this one leaves. */
 static void sample_run(const struct unpu_twin_args *args)
 {
 	uint32_t left = 0, stop = UNPU_STOP_END, none = 0;
+	struct unpu_twin_part part = { 0 };
 	struct sample c;
 
-	if (args->thread)
+	if (!unpu_twin_take(args, 1, &part))
 		return;
 	sample_init(&c, args);
 	for (uint32_t i = 0; i < args->view->live; i++) {
@@ -528,8 +529,15 @@ static void sample_run(const struct unpu_twin_args *args)
 					    __ATOMIC_RELAXED);
 }
 
+static uint32_t sample_units(const struct unpu_twin_args *args)
+{
+	(void)args;
+	return 1;
+}
+
 const struct unpu_twin unpu_twin_sample = {
 	.bounds = sample_bounds,
 	.need = sample_need,
 	.run = sample_run,
+	.units = sample_units,
 };
