@@ -170,11 +170,15 @@ spirv := $(if $(HAVE_VULKAN),$(O)/shaders/spirv.c)
 lib_src += $(if $(HAVE_VULKAN),$(wildcard runtime/device/vulkan/*.c))
 lib_src += $(if $(filter 0,$(ACCEL)),,$(wildcard runtime/device/accel/*.c))
 lower = $(shell echo $(1) | tr A-Z a-z)
-lib_src := $(filter-out \
+# $(1): sources, without those of instruction sets that the compiler has not.
+supported = $(filter-out \
 	$(if $(filter 1,$(HAVE_AVX2)),,%_avx2.c) \
 	$(if $(filter 1,$(HAVE_AVX512VNNI)),,%_avx512vnni.c) \
 	$(if $(filter 1,$(HAVE_NEON)),,%_neon.c) \
-	$(if $(filter 1,$(HAVE_NEON_DOTPROD)),,%_neon_dotprod.c), $(lib_src))
+	$(if $(filter 1,$(HAVE_NEON_DOTPROD)),,%_neon_dotprod.c), $(1))
+lib_src := $(call supported,$(lib_src))
+# Training: an archive of its own, which libunpu knows nothing of.
+train_src := $(call supported,$(wildcard train/*.c))
 
 cmd_src := $(filter-out $(if $(LIB_EDIT),,%/cmd_chat.c %/conversation.c %/line.c), \
 	$(wildcard tools/unpu/*.c))
@@ -206,6 +210,7 @@ bin = $(patsubst %.c,$(O)/%,$(1))
 lib_obj = $(call obj,$(lib_src)) $(spirv:.c=.o)
 
 lib := $(O)/libunpu.a
+train := $(if $(train_src),$(O)/libtrain.a)
 # A sanitizer's runtime belongs to the program: there is no libunpu.so of such a build.
 so := $(if $(SAN),,$(O)/libunpu.so.$(VERSION))
 so_links := $(if $(SAN),,$(O)/$(SONAME) $(O)/libunpu.so)
@@ -229,7 +234,7 @@ hooked_vdev := $(vdev:$(O)/%=$(O)/tests/hooked/%)
 liar := $(if $(liar_src),$(O)/tests/hooked/liar)
 all_src := $(lib_src) $(cmd_src) $(shared_src) $(vdev_src) $(mk_src) $(testlib_src) $(check_src) \
 	$(unit_src) $(fuzz_src) $(bench_src) $(hook_src) $(accel_hook_src) \
-	$(vdev_hook_src) $(liar_src) $(probe_src)
+	$(vdev_hook_src) $(liar_src) $(probe_src) $(train_src)
 
 .PHONY: docs
 .PHONY: fuzz fuzz-targets
@@ -246,10 +251,14 @@ benches: all $(benches)
 $(O)/runtime/device/cpu/%.o: OPT := $(if $(SAN),,-O3)
 $(O)/runtime/plan/panels.o $(O)/runtime/plan/panels_k.o: OPT := $(if $(SAN),,-O3)
 $(O)/runtime/model/blocks.o: OPT := $(if $(SAN),,-O3)
+# Loops become vectors, sums of products fused: twins of one another these are not.
+$(O)/train/kernels_%.o: OPT := -ffp-contract=fast -fno-math-errno -fno-trapping-math \
+	$(if $(SAN),,-O3)
 # Where the probe is looked for besides beside the program and in its ../libexec/unpu.
 $(O)/runtime/device/probe.o: ISA_FLAGS = -DUNPU_LIBEXECDIR='"$(LIBEXECDIR)"'
 $(O)/%_avx2.o: ISA_FLAGS := $(AVX2_FLAGS)
 $(O)/%_avx512vnni.o: ISA_FLAGS := $(AVX512VNNI_FLAGS)
+$(O)/train/%_avx512vnni.o: ISA_FLAGS := $(AVX512VNNI_FLAGS) -mprefer-vector-width=512
 $(O)/%_neon_dotprod.o: ISA_FLAGS := $(NEON_DOTPROD_FLAGS)
 
 $(O)/%.o: %.c $(O)/config.mk
@@ -285,10 +294,12 @@ $(O)/%.list: FORCE
 	@mkdir -p $(@D); echo '$(objects)' | cmp -s - $@ || echo '$(objects)' >$@
 $(lib).list: objects = $(lib_src:.c=.o) $(notdir $(spirv))
 $(testlib).list: objects = $(testlib_src:.c=.o)
+$(train).list: objects = $(train_src:.c=.o)
 
 $(lib): $(lib_obj) $(lib).list
 $(testlib): $(call obj,$(testlib_src)) $(testlib).list
-$(lib) $(testlib):
+$(train): $(call obj,$(train_src)) $(train).list
+$(lib) $(testlib) $(train):
 	@rm -f $@
 	$(call say,AR,$@)$(AR) rcs $@ $(filter %.o,$^)
 
@@ -300,7 +311,7 @@ $(so_links): $(so)
 	@ln -sf $(<F) $@
 
 link = $(CC) -pie $(BASE_CFLAGS) $(CFLAGS) $(BASE_LDFLAGS) $(LDFLAGS) -o $@ \
-	$(filter %.o,$^) $(filter %.a,$^)
+	$(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group
 
 $(O)/unpu: $(call obj,$(cmd_src)) $(shared) $(lib)
 	$(call say,LINK,$@)$(link) $(LIB_PCRE2) $(LIB_EDIT) $(LIBS)
@@ -338,6 +349,7 @@ $(O)/tests/unit/vulkan_core: TEST_LDFLAGS += -Wl,--wrap=dlopen,--wrap=dlsym,--wr
 $(units) $(fuzzers) $(makers) $(benches): $(O)/%: $(O)/%.o
 $(O)/tests/unit/conversation: $(O)/tools/unpu/conversation.o
 $(O)/tests/unit/sandbox: $(O)/tools/lib/sandbox.o
+$(filter $(O)/tests/unit/train_%,$(units)): $(train)
 $(filter $(O)/tests/unit/accel%,$(units)) $(accels): $(accel_hooks)
 $(accels): $(O)/tests/accel/%: $(O)/tests/unit/%.o
 $(check) $(units) $(accels) $(fuzzers) $(benches): $(testlib) $(lib)
