@@ -13,9 +13,6 @@ void unpu_cpu_ops_init_neon_dotprod(struct unpu_cpu_ops *ops)
 	ops->name = "neon_dotprod";
 	set_mm(ops, DRM_UNPU_LAYOUT_Q8_R8_K4, f32, unpu_mm_q8_r8_k4_neon);
 	set_mm(ops, DRM_UNPU_LAYOUT_Q4_R8_K4, f32, unpu_mm_q4_r8_k4_neon);
-	unpu_cpu_ops_prefer(ops, DRM_UNPU_LAYOUT_Q8A_R8_K4, f32);
-	unpu_cpu_ops_prefer(ops, DRM_UNPU_LAYOUT_Q6K_R8_K4, f32);
-	unpu_cpu_ops_prefer(ops, DRM_UNPU_LAYOUT_Q4K_R8_K4U, f32);
 	set_mm(ops, DRM_UNPU_LAYOUT_Q8_R8_K4, a8, unpu_mm_q8_r8_k4_a8_neon_dotprod);
 	set_mm(ops, DRM_UNPU_LAYOUT_Q4_R8_K4, a8, unpu_mm_q4_r8_k4_a8_neon_dotprod);
 	set_mm(ops, DRM_UNPU_LAYOUT_Q8A_R8_K4, a8, unpu_mm_q8a_r8_k4_a8_neon_dotprod);
