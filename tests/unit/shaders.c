@@ -228,6 +228,78 @@ static void test_cross_rules(void **state)
 	assert_int_equal(check(UNPU_SHADER_EMBED, (uint32_t *)&embed), -EINVAL);
 }
 
+/* Words of a shader that has a matrix, and the product of two of them where that is its k. */
+static const struct {
+	uint32_t kind, layout, numeric, k, times;	/* 0: none */
+} matrix_words[] = {
+#define WORD(__shader, __field) (offsetof(struct unpu_ ## __shader ## _spec, __field) / 4)
+	{ UNPU_SHADER_EMBED, WORD(embed, layout), 0, WORD(embed, hidden), 0 },
+	{ UNPU_SHADER_QKV, WORD(qkv, layout), WORD(qkv, numeric), WORD(qkv, hidden), 0 },
+	{ UNPU_SHADER_ATTN_OUT, WORD(attn_out, layout), WORD(attn_out, numeric),
+	  WORD(attn_out, heads), WORD(attn_out, head_dim) },
+	{ UNPU_SHADER_FFN_IN, WORD(ffn_in, layout), WORD(ffn_in, numeric), WORD(ffn_in, hidden),
+	  0 },
+	{ UNPU_SHADER_FFN_OUT, WORD(ffn_out, layout), WORD(ffn_out, numeric), WORD(ffn_out, ffn),
+	  0 },
+	{ UNPU_SHADER_HEAD, WORD(head, layout), WORD(head, numeric), WORD(head, hidden), 0 },
+	{ UNPU_SHADER_SAMPLE, WORD(sample, layout), 0, WORD(sample, hidden), 0 },
+#undef WORD
+};
+
+/* What k of a layout must be a multiple of; all others pad it. */
+static uint32_t whole(uint32_t layout)
+{
+	switch (layout) {
+	case DRM_UNPU_LAYOUT_Q4K_R8_K16:
+	case DRM_UNPU_LAYOUT_Q4K_R8_K4U:
+	case DRM_UNPU_LAYOUT_Q4K_R16_K4U:
+	case DRM_UNPU_LAYOUT_Q6K_R8_K16:
+	case DRM_UNPU_LAYOUT_Q6K_R8_K4:
+	case DRM_UNPU_LAYOUT_Q6K_R16_K4:
+		return 256;
+	case DRM_UNPU_LAYOUT_GGUF_Q8_0:
+	case DRM_UNPU_LAYOUT_GGUF_Q4_0:
+		return 32;
+	}
+	return 1;
+}
+
+static void check_width(size_t m, uint32_t layout, uint32_t numeric, uint32_t k)
+{
+	uint32_t spec[UNPU_SHADER_MAX_SPEC_WORDS], kind = matrix_words[m].kind;
+	int want = k % whole(layout) ? -EINVAL : 0;
+
+	memcpy(spec, base_specs[kind], sizeof(spec));
+	spec[matrix_words[m].layout] = layout;
+	if (matrix_words[m].numeric)
+		spec[matrix_words[m].numeric] = numeric;
+	spec[matrix_words[m].k] = k;
+	if (matrix_words[m].times) {
+		spec[matrix_words[m].k] = k / 8;
+		spec[matrix_words[m].times] = 8;
+	}
+	if (matrix_words[m].numeric && numeric && !unpu_layout_info(layout)->quantised)
+		want = -EINVAL;
+	if (check(kind, spec) != want)
+		fail_msg("%s: %s, class %u, %u inputs: not %d", unpu_shader_info(kind)->name,
+			 unpu_layout_info(layout)->name, numeric, k, want);
+}
+
+/* Every shader with a matrix, every layout, widths that are whole groups, blocks or neither. */
+static void test_widths(void **state)
+{
+	static const uint32_t widths[] = {
+		8, 32, 40, 72, 96, 128, 224, 248, 256, 264, 288, 384, 504, 512, 768, 2048, 2056,
+	};
+
+	(void)state;
+	for (size_t m = 0; m < sizeof(matrix_words) / sizeof(matrix_words[0]); m++)
+		for (uint32_t layout = 0; layout < DRM_UNPU_LAYOUT_COUNT; layout++)
+			for (size_t i = 0; i < sizeof(widths) / sizeof(widths[0]); i++)
+				for (uint32_t numeric = 0; numeric < 2; numeric++)
+					check_width(m, layout, numeric, widths[i]);
+}
+
 /* ---- needs --------------------------------------------------------------------------------- */
 
 struct want {
@@ -388,42 +460,42 @@ static void test_no_overflow(void **state)
 
 /* ---- layouts ------------------------------------------------------------------------------- */
 
-/* 33 rows of 64 and of 72, by the description in layout.h: 64 x 64 and 64 x 96 padded. */
+/* 33 rows of 64, of 72 and of 512, by the description in layout.h: 64 x 64 and 64 x 96 padded. */
 static void test_layouts(void **state)
 {
 	static const struct {
 		const char *name;
-		uint64_t quants64, quants72, scales72;
+		uint64_t quants64, quants72, scales72, scales512;
 		unsigned int panel, scales, packed, quantised;
 	} want[DRM_UNPU_LAYOUT_COUNT] = {
-		{ "gguf-f32", 33 * 256, 33 * 288, 0, 1, 0, 0, 0 },
-		{ "gguf-f16", 33 * 128, 33 * 144, 0, 1, 0, 0, 0 },
-		{ "gguf-bf16", 33 * 128, 33 * 144, 0, 1, 0, 0, 0 },
-		{ "gguf-q8_0", 33 * 68, 33 * 102, 0, 1, 0, 0, 1 },
-		{ "gguf-q4_0", 33 * 36, 33 * 54, 0, 1, 0, 0, 1 },
-		{ "f32r16", 64 * 256, 64 * 384, 0, 16, 0, 1, 0 },
-		{ "f16r16", 64 * 128, 64 * 192, 0, 16, 0, 1, 0 },
-		{ "bf16r16", 64 * 128, 64 * 192, 0, 16, 0, 1, 0 },
-		{ "q8r8-k16", 64 * 64, 64 * 96, 64 * 6, 8, 2, 1, 1 },
-		{ "q8r8-k4", 64 * 64, 64 * 96, 64 * 6, 8, 2, 1, 1 },
-		{ "q8r16-k4u", 64 * 64, 64 * 96, 64 * 6, 16, 2, 1, 1 },
-		{ "q4r8-k16", 64 * 32, 64 * 48, 64 * 6, 8, 2, 1, 1 },
-		{ "q4r8-k4", 64 * 32, 64 * 48, 64 * 6, 8, 2, 1, 1 },
-		{ "q4r8-k4u", 64 * 32, 64 * 48, 64 * 6, 8, 2, 1, 1 },
-		{ "q4r16-k4u", 64 * 32, 64 * 48, 64 * 6, 16, 2, 1, 1 },
-		{ "f32r32", 64 * 256, 64 * 384, 0, 32, 0, 1, 0 },
-		{ "f16r32", 64 * 128, 64 * 192, 0, 32, 0, 1, 0 },
-		{ "q8r32", 64 * 64, 64 * 96, 64 * 6, 32, 2, 1, 1 },
-		{ "q4r32", 64 * 32, 64 * 48, 64 * 6, 32, 2, 1, 1 },
-		{ "q4kr8-k16", 64 * 32, 64 * 48, 64 * 20, 8, 20, 1, 1 },
-		{ "q4kr8-k4u", 64 * 32, 64 * 48, 64 * 20, 8, 20, 1, 1 },
-		{ "q4kr16-k4u", 64 * 32, 64 * 48, 64 * 20, 16, 20, 1, 1 },
-		{ "q6kr8-k16", 64 * 48, 64 * 72, 64 * 18, 8, 18, 1, 1 },
-		{ "q6kr8-k4", 64 * 48, 64 * 72, 64 * 18, 8, 18, 1, 1 },
-		{ "q6kr16-k4", 64 * 48, 64 * 72, 64 * 18, 16, 18, 1, 1 },
-		{ "q8ar8-k16", 64 * 64, 64 * 96, 64 * 36, 8, 12, 1, 1 },
-		{ "q8ar8-k4", 64 * 64, 64 * 96, 64 * 36, 8, 12, 1, 1 },
-		{ "q8ar16-k4u", 64 * 64, 64 * 96, 64 * 36, 16, 12, 1, 1 },
+		{ "gguf-f32", 33 * 256, 33 * 288, 0, 0, 1, 0, 0, 0 },
+		{ "gguf-f16", 33 * 128, 33 * 144, 0, 0, 1, 0, 0, 0 },
+		{ "gguf-bf16", 33 * 128, 33 * 144, 0, 0, 1, 0, 0, 0 },
+		{ "gguf-q8_0", 33 * 68, 33 * 102, 0, 0, 1, 0, 0, 1 },
+		{ "gguf-q4_0", 33 * 36, 33 * 54, 0, 0, 1, 0, 0, 1 },
+		{ "f32r16", 64 * 256, 64 * 384, 0, 0, 16, 0, 1, 0 },
+		{ "f16r16", 64 * 128, 64 * 192, 0, 0, 16, 0, 1, 0 },
+		{ "bf16r16", 64 * 128, 64 * 192, 0, 0, 16, 0, 1, 0 },
+		{ "q8r8-k16", 64 * 64, 64 * 96, 64 * 6, 64 * 32, 8, 2, 1, 1 },
+		{ "q8r8-k4", 64 * 64, 64 * 96, 64 * 6, 64 * 32, 8, 2, 1, 1 },
+		{ "q8r16-k4u", 64 * 64, 64 * 96, 64 * 6, 64 * 32, 16, 2, 1, 1 },
+		{ "q4r8-k16", 64 * 32, 64 * 48, 64 * 6, 64 * 32, 8, 2, 1, 1 },
+		{ "q4r8-k4", 64 * 32, 64 * 48, 64 * 6, 64 * 32, 8, 2, 1, 1 },
+		{ "q4r8-k4u", 64 * 32, 64 * 48, 64 * 6, 64 * 32, 8, 2, 1, 1 },
+		{ "q4r16-k4u", 64 * 32, 64 * 48, 64 * 6, 64 * 32, 16, 2, 1, 1 },
+		{ "f32r32", 64 * 256, 64 * 384, 0, 0, 32, 0, 1, 0 },
+		{ "f16r32", 64 * 128, 64 * 192, 0, 0, 32, 0, 1, 0 },
+		{ "q8r32", 64 * 64, 64 * 96, 64 * 6, 64 * 32, 32, 2, 1, 1 },
+		{ "q4r32", 64 * 32, 64 * 48, 64 * 6, 64 * 32, 32, 2, 1, 1 },
+		{ "q4kr8-k16", 64 * 32, 64 * 48, 64 * 20, 64 * 40, 8, 20, 1, 1 },
+		{ "q4kr8-k4u", 64 * 32, 64 * 48, 64 * 20, 64 * 40, 8, 20, 1, 1 },
+		{ "q4kr16-k4u", 64 * 32, 64 * 48, 64 * 20, 64 * 40, 16, 20, 1, 1 },
+		{ "q6kr8-k16", 64 * 48, 64 * 72, 64 * 18, 64 * 36, 8, 18, 1, 1 },
+		{ "q6kr8-k4", 64 * 48, 64 * 72, 64 * 18, 64 * 36, 8, 18, 1, 1 },
+		{ "q6kr16-k4", 64 * 48, 64 * 72, 64 * 18, 64 * 36, 16, 18, 1, 1 },
+		{ "q8ar8-k16", 64 * 64, 64 * 96, 64 * 36, 64 * 192, 8, 12, 1, 1 },
+		{ "q8ar8-k4", 64 * 64, 64 * 96, 64 * 36, 64 * 192, 8, 12, 1, 1 },
+		{ "q8ar16-k4u", 64 * 64, 64 * 96, 64 * 36, 64 * 192, 16, 12, 1, 1 },
 	};
 	uint32_t i;
 
@@ -439,6 +511,7 @@ static void test_layouts(void **state)
 		assert_int_equal(unpu_layout_quant_bytes(i, 33, 64), want[i].quants64);
 		assert_int_equal(unpu_layout_quant_bytes(i, 33, 72), want[i].quants72);
 		assert_int_equal(unpu_layout_scale_bytes(i, 33, 72), want[i].scales72);
+		assert_int_equal(unpu_layout_scale_bytes(i, 33, 512), want[i].scales512);
 	}
 	assert_null(unpu_layout_info(DRM_UNPU_LAYOUT_COUNT));
 	assert_int_equal(unpu_layout_quant_bytes(DRM_UNPU_LAYOUT_COUNT, 8, 32), 0);
@@ -454,6 +527,7 @@ int main(void)
 		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_spec_words),
 		cmocka_unit_test(test_cross_rules),
+		cmocka_unit_test(test_widths),
 		cmocka_unit_test(test_needs),
 		cmocka_unit_test(test_constants),
 		cmocka_unit_test(test_no_overflow),
