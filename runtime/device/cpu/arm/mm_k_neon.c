@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Class a8 for cores without dotprod, the families Q4K, Q6K and Q8A: K in lanes, as in mm_neon.c. */
+/* Class a8 without dotprod, the families Q4K, Q6K and Q8A: K in lanes, as in mm_neon.c. */
 #include "runtime/device/cpu/arm/mm_k16.h"
 
 #define GROUP	8	/* blocks that share d and dmin */

@@ -21,6 +21,8 @@
 unpu_mm_fn unpu_mm_f32_r16_neon, unpu_mm_f16_r16_neon, unpu_mm_bf16_r16_neon;
 unpu_mm_fn unpu_mm_q8_r8_k16_neon, unpu_mm_q4_r8_k16_neon;
 unpu_mm_fn unpu_mm_q8_r8_k4_neon, unpu_mm_q4_r8_k4_neon;
+unpu_mm_fn unpu_mm_q4k_r8_k16_neon, unpu_mm_q6k_r8_k16_neon, unpu_mm_q8a_r8_k16_neon;
+unpu_mm_fn unpu_mm_q4k_r8_k4u_neon, unpu_mm_q6k_r8_k4_neon, unpu_mm_q8a_r8_k4_neon;
 unpu_mm_fn unpu_mm_q8_r8_k16_a8_neon, unpu_mm_q4_r8_k16_a8_neon;
 unpu_mm_fn unpu_mm_q4k_r8_k16_a8_neon, unpu_mm_q6k_r8_k16_a8_neon, unpu_mm_q8a_r8_k16_a8_neon;
 unpu_mm_fn unpu_mm_q8_r8_k4_a8_neon_dotprod, unpu_mm_q4_r8_k4_a8_neon_dotprod;

@@ -17,6 +17,12 @@ static void init_mm(struct unpu_cpu_ops *ops)
 	set_mm(ops, DRM_UNPU_LAYOUT_Q4_R8_K4, f32, unpu_mm_q4_r8_k4_neon);
 	set_mm(ops, DRM_UNPU_LAYOUT_Q8_R8_K16, f32, unpu_mm_q8_r8_k16_neon);
 	set_mm(ops, DRM_UNPU_LAYOUT_Q4_R8_K16, f32, unpu_mm_q4_r8_k16_neon);
+	set_mm(ops, DRM_UNPU_LAYOUT_Q4K_R8_K4U, f32, unpu_mm_q4k_r8_k4u_neon);
+	set_mm(ops, DRM_UNPU_LAYOUT_Q6K_R8_K4, f32, unpu_mm_q6k_r8_k4_neon);
+	set_mm(ops, DRM_UNPU_LAYOUT_Q8A_R8_K4, f32, unpu_mm_q8a_r8_k4_neon);
+	set_mm(ops, DRM_UNPU_LAYOUT_Q4K_R8_K16, f32, unpu_mm_q4k_r8_k16_neon);
+	set_mm(ops, DRM_UNPU_LAYOUT_Q6K_R8_K16, f32, unpu_mm_q6k_r8_k16_neon);
+	set_mm(ops, DRM_UNPU_LAYOUT_Q8A_R8_K16, f32, unpu_mm_q8a_r8_k16_neon);
 	set_mm(ops, DRM_UNPU_LAYOUT_Q8_R8_K16, a8, unpu_mm_q8_r8_k16_a8_neon);
 	set_mm(ops, DRM_UNPU_LAYOUT_Q4_R8_K16, a8, unpu_mm_q4_r8_k16_a8_neon);
 	set_mm(ops, DRM_UNPU_LAYOUT_Q4K_R8_K16, a8, unpu_mm_q4k_r8_k16_a8_neon);
