@@ -168,6 +168,162 @@ static void put_q4_0(struct bytes *b, const float *x)
 		put_int(b, to_nibble(x[i], d) | to_nibble(x[i + 16], d) << 4, 1);
 }
 
+/* Of n values the least, 0 at most, and how far the others reach above it. */
+static float range(const float *x, int n, float *least)
+{
+	float most = 0;
+	int i;
+
+	*least = 0;
+	for (i = 0; i < n; i++) {
+		*least = x[i] < *least ? x[i] : *least;
+		most = x[i] > most ? x[i] : most;
+	}
+	return most - *least;
+}
+
+/* Nearest, 0 to most. */
+static int to_quant(float x, float d, int most)
+{
+	int q = d < 0 || d > 0 ? (int)(x / d + 0.5f) : 0;
+
+	return q < 0 ? 0 : q > most ? most : q;
+}
+
+/* Quants of 5 bits: the fifth ones together, before the nibbles. 4 bits: nibbles alone. */
+static void put_pairs(struct bytes *b, const int q[32], bool fifth)
+{
+	uint32_t bits = 0;
+	int i;
+
+	for (i = 0; i < 32; i++)
+		bits |= (uint32_t)(q[i] >> 4) << i;
+	if (fifth)
+		put_int(b, bits, 4);
+	for (i = 0; i < 16; i++)
+		put_int(b, (q[i] & 15) | (q[i + 16] & 15) << 4, 1);
+}
+
+static void put_q5_0(struct bytes *b, const float *x)
+{
+	float d = block_extreme(x) / -16;
+	int i, q[32];
+
+	put_int(b, f32_to_f16(d), 2);
+	for (i = 0; i < 32; i++)
+		q[i] = to_quant(x[i] + 16 * d, d, 31);
+	put_pairs(b, q, true);
+}
+
+/* Q4_1, and Q5_1 with the fifth bits. */
+static void put_offset(struct bytes *b, const float *x, int most)
+{
+	float least, d = range(x, 32, &least) / most;
+	int i, q[32];
+
+	put_int(b, f32_to_f16(d), 2);
+	put_int(b, f32_to_f16(least), 2);
+	for (i = 0; i < 32; i++)
+		q[i] = to_quant(x[i] - least, d, most);
+	put_pairs(b, q, most > 15);
+}
+
+static void put_iq4_nl(struct bytes *b, const float *x)
+{
+	static const int values[16] = {
+		-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
+	};
+	float d = block_extreme(x) / -127;
+	int i, j, q[32] = { 0 };
+
+	put_int(b, f32_to_f16(d), 2);
+	for (i = 0; i < 32; i++)
+		for (j = 1; j < 16; j++)
+			if (fabsf(x[i] - d * values[j]) < fabsf(x[i] - d * values[q[i]]))
+				q[i] = j;
+	put_pairs(b, q, false);
+}
+
+/* 8 scales and 8 minima of 6 bits. */
+static void put_six_bits(struct bytes *b, const int scale[8], const int min[8])
+{
+	int j;
+
+	for (j = 0; j < 4; j++)
+		put_int(b, scale[j] | scale[j + 4] >> 4 << 6, 1);
+	for (j = 0; j < 4; j++)
+		put_int(b, min[j] | min[j + 4] >> 4 << 6, 1);
+	for (j = 4; j < 8; j++)
+		put_int(b, (scale[j] & 15) | (min[j] & 15) << 4, 1);
+}
+
+/* Q4_K, and Q5_K with its fifth bits: byte i has bit j of value i of block j. */
+static void put_super(struct bytes *b, const float *x, int most)
+{
+	float least[8], step[8], d = 0, dmin = 0;
+	int scale[8], min[8], q[256], i, j, bits;
+
+	for (j = 0; j < 8; j++) {
+		step[j] = range(x + 32 * j, 32, &least[j]) / most;
+		d = step[j] / 63 > d ? step[j] / 63 : d;
+		dmin = -least[j] / 63 > dmin ? -least[j] / 63 : dmin;
+	}
+	for (j = 0; j < 8; j++) {
+		scale[j] = to_quant(step[j], d, 63);
+		min[j] = to_quant(-least[j], dmin, 63);
+		for (i = 32 * j; i < 32 * j + 32; i++)
+			q[i] = to_quant(x[i] + dmin * min[j], d * scale[j], most);
+	}
+	put_int(b, f32_to_f16(d), 2);
+	put_int(b, f32_to_f16(dmin), 2);
+	put_six_bits(b, scale, min);
+	for (i = 0; i < 32 && most > 15; i++) {
+		for (j = 0, bits = 0; j < 8; j++)
+			bits |= q[32 * j + i] >> 4 << j;
+		put_int(b, bits, 1);
+	}
+	for (j = 0; j < 8; j += 2)
+		for (i = 32 * j; i < 32 * j + 32; i++)
+			put_int(b, (q[i] & 15) | (q[i + 32] & 15) << 4, 1);
+}
+
+/* Halves of 128: 64 bytes of nibbles, then for both 32 bytes of four high pairs of bits. */
+static void put_q6_k_quants(struct bytes *b, const int q[256])
+{
+	int h, i;
+
+	for (h = 0; h < 256; h += 128)
+		for (i = h; i < h + 64; i++)
+			put_int(b, (q[i] & 15) | (q[i + 64] & 15) << 4, 1);
+	for (h = 0; h < 256; h += 128)
+		for (i = h; i < h + 32; i++)
+			put_int(b, q[i] >> 4 | q[i + 32] >> 4 << 2 | q[i + 64] >> 4 << 4 |
+				   q[i + 96] >> 4 << 6, 1);
+}
+
+static void put_q6_k(struct bytes *b, const float *x)
+{
+	float step[16], d = 0;
+	int scale[16], q[256], i, j;
+
+	for (j = 0; j < 16; j++) {
+		step[j] = 0;
+		for (i = 16 * j; i < 16 * j + 16; i++)
+			step[j] = fabsf(x[i]) > fabsf(step[j]) ? x[i] : step[j];
+		step[j] /= -32;
+		d = fabsf(step[j]) / 127 > d ? fabsf(step[j]) / 127 : d;
+	}
+	for (j = 0; j < 16; j++) {
+		scale[j] = to_quant(fabsf(step[j]), d, 127) * (step[j] < 0 ? -1 : 1);
+		for (i = 16 * j; i < 16 * j + 16; i++)
+			q[i] = to_quant(x[i] + 32 * d * scale[j], d * scale[j], 63);
+	}
+	put_q6_k_quants(b, q);
+	for (j = 0; j < 16; j++)
+		put_int(b, (uint64_t)(int64_t)scale[j], 1);
+	put_int(b, f32_to_f16(d), 2);
+}
+
 static void put_block(struct bytes *b, uint32_t type, const float *x)
 {
 	switch (type) {
@@ -185,6 +341,27 @@ static void put_block(struct bytes *b, uint32_t type, const float *x)
 		break;
 	case UNPU_TYPE_Q4_0:
 		put_q4_0(b, x);
+		break;
+	case UNPU_TYPE_Q4_1:
+		put_offset(b, x, 15);
+		break;
+	case UNPU_TYPE_Q5_0:
+		put_q5_0(b, x);
+		break;
+	case UNPU_TYPE_Q5_1:
+		put_offset(b, x, 31);
+		break;
+	case UNPU_TYPE_IQ4_NL:
+		put_iq4_nl(b, x);
+		break;
+	case UNPU_TYPE_Q4_K:
+		put_super(b, x, 15);
+		break;
+	case UNPU_TYPE_Q5_K:
+		put_super(b, x, 31);
+		break;
+	case UNPU_TYPE_Q6_K:
+		put_q6_k(b, x);
 		break;
 	}
 }
@@ -447,7 +624,7 @@ static void put_bpe(struct writer *w)
 static void put_values(struct writer *w, uint32_t type, uint64_t count, double mean, double scale)
 {
 	uint32_t block = unpu_type_info(type)->block, i;
-	float x[32];
+	float x[256];
 
 	for (; count; count -= block) {
 		for (i = 0; i < block; i++)
@@ -469,10 +646,33 @@ static void describe(struct writer *w, const char *name, uint32_t type, uint64_t
 	w->num_tensors++;
 }
 
-/* Rows that are not whole blocks stay F32, as converters do. */
+/* Which matrices converters give more bits, where they give some more. */
+static bool has_more(const char *name)
+{
+	static const char *const names[] = { "attn_v", "ffn_down", "token_embd", "output.weight" };
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strstr(name, names[i]) && !strstr(name, "attn_output"))
+			return true;
+	return false;
+}
+
+/* Rows that are not whole superblocks become what has blocks of 32 and about the same size; those
+ * that are not whole blocks stay F32, as converters do. */
+static uint32_t type_of(const struct writer *w, const char *name, uint32_t k)
+{
+	uint32_t type = w->p.more && has_more(name) ? w->p.more : w->p.type;
+
+	if (unpu_type_info(type)->block == 256 && k % 256)
+		type = type == UNPU_TYPE_Q4_K ? UNPU_TYPE_Q5_0 :
+		       type == UNPU_TYPE_Q5_K ? UNPU_TYPE_Q5_1 : UNPU_TYPE_Q8_0;
+	return k % unpu_type_info(type)->block ? UNPU_TYPE_F32 : type;
+}
+
 static void matrix(struct writer *w, const char *name, uint32_t k, uint32_t rows)
 {
-	uint32_t type = k % unpu_type_info(w->p.type)->block ? UNPU_TYPE_F32 : w->p.type;
+	uint32_t type = type_of(w, name, k);
 
 	describe(w, name, type, k, rows);
 	put_values(w, type, (uint64_t)k * rows, 0, 1 / sqrt(k));
@@ -568,14 +768,15 @@ static void set_defaults(struct writer *w)
 {
 	struct tiny_params *p = &w->p;
 	bool blocks = unpu_type_info(p->type)->block > 1;
+	bool supers = unpu_type_info(p->type)->block == 256;
 
 	w->gpt2 = !strcmp(p->arch, "gpt2");
 	w->tied = p->tied < 0 ? strcmp(p->arch, "llama") != 0 : p->tied;
 	set_default(&p->heads, blocks ? 4 : 3);
 	set_default(&p->kv_heads, w->gpt2 ? p->heads : blocks ? 2 : 1);
-	set_default(&p->head_dim, blocks ? 16 : 24);
-	set_default(&p->hidden, blocks ? 64 : 72);
-	set_default(&p->ffn, blocks ? 160 : 172);
+	set_default(&p->head_dim, supers ? 64 : blocks ? 16 : 24);
+	set_default(&p->hidden, supers ? 256 : blocks ? 64 : 72);
+	set_default(&p->ffn, supers ? 512 : blocks ? 160 : 172);
 	set_default(&p->layers, 2);
 	set_default(&p->vocab, 331);
 	set_default(&p->context, 128);

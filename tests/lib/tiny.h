@@ -9,6 +9,9 @@
 struct tiny_params {
 	const char *arch;	/* "llama", "qwen2", "qwen3", "gpt2" */
 	uint32_t type;		/* enum unpu_type of the matrices */
+	/* Of attn_v, ffn_down, the embedding and the head, as in files whose name ends in _M; 0:
+	 * the same. */
+	uint32_t more;
 	/* 0: a default */
 	uint32_t hidden, ffn, layers, heads, kv_heads, head_dim, vocab, context;
 	uint32_t padding;	/* rows of the embedding table past the last token */
