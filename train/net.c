@@ -111,13 +111,13 @@ static int create_team(struct unpu_net *net, uint32_t threads, uint32_t cpu_mask
 	const struct unpu_net_shape *s = &net->shape;
 	struct unpu_team *team = &net->team;
 	uint32_t widest = most(most(s->vocab, 2 * s->ffn), most(s->hidden, unpu_net_qkv(s)));
-	int err = unpu_pool_create(threads, &net->log, &team->pool);
+	int err = unpu_team_start(team, threads);
+	size_t own;
 
 	if (err)
 		return err;
 	team->ops = unpu_train_ops_get(cpu_mask);
-	team->threads = unpu_pool_threads(team->pool);
-	team->own_floats = unpu_gemm_own_floats(team->ops) + 4 * (size_t)s->context;
+	own = unpu_gemm_own_floats(team->ops) + 4 * (size_t)s->context;
 	for (int i = 0; i < 2; i++)
 		team->packed[i] = aligned_alloc(64, (unpu_gemm_packed_floats(team->ops, widest) *
 						     sizeof(float) + 63) / 64 * 64);
@@ -125,7 +125,7 @@ static int create_team(struct unpu_net *net, uint32_t threads, uint32_t cpu_mask
 	if (!team->packed[0] || !team->packed[1] || !team->own)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < team->threads; i++) {
-		team->own[i] = aligned_alloc(64, (team->own_floats * sizeof(float) + 63) / 64 * 64);
+		team->own[i] = aligned_alloc(64, (own * sizeof(float) + 63) / 64 * 64);
 		if (!team->own[i])
 			return -ENOMEM;
 	}
@@ -134,7 +134,7 @@ static int create_team(struct unpu_net *net, uint32_t threads, uint32_t cpu_mask
 
 static void destroy_team(struct unpu_team *team)
 {
-	unpu_pool_destroy(team->pool);
+	unpu_team_stop(team);
 	for (uint32_t i = 0; team->own && i < team->threads; i++)
 		free(team->own[i]);
 	free(team->own);
@@ -429,7 +429,7 @@ static float grad_norm(struct update *u)
 	size_t at = 0, count;
 	double sum = 0;
 
-	unpu_pool_run(u->net->team.pool, norm_share, u);
+	unpu_team_run(&u->net->team, norm_share, u);
 	for (; find_chunk(u->net, &param, &at, &count); at += count)
 		sum += u->net->partial[chunk++];
 	return (float)sqrt(sum);
@@ -450,6 +450,6 @@ float unpu_net_update(struct unpu_net *net, const struct unpu_net_update *with)
 
 	if (with->clip > 0 && norm > with->clip)
 		u.step.scale = with->clip / norm;
-	unpu_pool_run(net->team.pool, update_share, &u);
+	unpu_team_run(&net->team, update_share, &u);
 	return norm;
 }

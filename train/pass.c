@@ -584,7 +584,7 @@ int unpu_net_run(struct unpu_net *net, const struct unpu_net_batch *batch,
 		*right = 0;
 	if (!pass.picked)
 		return 0;
-	unpu_pool_run(net->team.pool, pass_share, &pass);
+	unpu_team_run(&net->team, pass_share, &pass);
 	for (uint32_t i = 0; i < pass.picked; i++) {
 		*loss += net->row_loss[i];
 		if (right)
