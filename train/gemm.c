@@ -2,7 +2,8 @@
 /*
  * B goes through two buffers that all threads fill, UNPU_GEMM_K rows at a time; each thread then
  * takes its own rows of A, one tile high, and walks over B's panels, which stay in the second-level
- * cache. A is packed only when it is turned, or less than a tile is left of it. Every element of C is a sum in the order of k, whoever computes it.
+ * cache. A is packed only when it is turned, or less than a tile is left of it. Every element of C
+ * is a sum in the order of k, whoever computes it.
  */
 #include "train/gemm.h"
 
@@ -57,8 +58,8 @@ static void pack_b(const struct unpu_member *me, const struct unpu_gemm *g, uint
 
 	unpu_member_share(me, g->n, nr, &at, &last);
 	for (; at < last; at += nr)
-		pack(g->b, g->ldb, g->turn_b, (uint32_t)at, g->n - at < nr ? g->n - (uint32_t)at : nr,
-		     nr, k0, k, packed + at * k);
+		pack(g->b, g->ldb, g->turn_b, (uint32_t)at,
+		     g->n - at < nr ? g->n - (uint32_t)at : nr, nr, k0, k, packed + at * k);
 }
 
 struct a_tile {
