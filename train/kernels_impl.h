@@ -68,7 +68,7 @@ static void put_edge(vec acc[MR][NRV], float *c, size_t ldc, uint32_t rows, uint
 			c[r * ldc + i] = add ? c[r * ldc + i] + tile[r][i] : tile[r][i];
 }
 
-/* Rows of a are reached from every third one: x86 has no addresses for more, nor enough pointers. */
+/* Rows of a are reached from every third: x86 has no addresses for more, nor enough pointers. */
 static void gemm_tile(const float *a, size_t row, size_t step, const float *b, uint32_t k,
 		      float *c, size_t ldc, uint32_t rows, uint32_t columns, int add)
 {
