@@ -624,8 +624,11 @@ double *shader_weights(uint32_t layout, uint32_t rows, uint32_t k, uint32_t ffn,
 		       uint8_t *scales)
 {
 	uint32_t padded = unpu_layout_info(layout)->packed ? unpu_pad32(rows) : rows;
-	double *w = calloc((size_t)unpu_pad32(rows) * unpu_pad32(k), sizeof(*w));
+	double *w;
 
+	if (unpu_layout_info(layout)->family > UNPU_FAMILY_Q)
+		return shader_k_weights(layout, rows, k, ffn, quants, scales);
+	w = calloc((size_t)unpu_pad32(rows) * unpu_pad32(k), sizeof(*w));
 	put_zeros(layout, rows, k, quants);
 	memset(scales, 0, unpu_layout_scale_bytes(layout, rows, k));
 	for (uint32_t r = 0; r < padded; r++) {
@@ -647,9 +650,12 @@ double *shader_weights(uint32_t layout, uint32_t rows, uint32_t k, uint32_t ffn,
 double *shader_weights_exact(uint32_t layout, uint32_t rows, uint32_t k, uint32_t limit,
 			     uint8_t *quants, uint8_t *scales)
 {
-	double *w = calloc((size_t)rows * unpu_pad32(k), sizeof(*w));
 	uint32_t blocks = unpu_pad32(k) / 32;
+	double *w;
 
+	if (unpu_layout_info(layout)->family > UNPU_FAMILY_Q)
+		return shader_k_weights_exact(layout, rows, k, limit, quants, scales);
+	w = calloc((size_t)rows * unpu_pad32(k), sizeof(*w));
 	put_zeros(layout, rows, k, quants);
 	memset(scales, 0, unpu_layout_scale_bytes(layout, rows, k));
 	for (uint32_t r = 0; r < (unpu_layout_info(layout)->packed ? unpu_pad32(rows) : rows); r++)
@@ -672,6 +678,15 @@ double *shader_weights_exact(uint32_t layout, uint32_t rows, uint32_t k, uint32_
 		}
 	}
 	return w;
+}
+
+uint32_t shader_whole(uint32_t layout, uint32_t k)
+{
+	const struct unpu_layout_info *info = unpu_layout_info(layout);
+
+	if (info->group > 32)
+		return (k + info->group - 1) / info->group * info->group;
+	return info->quantised && !info->packed ? unpu_pad32(k) : k;
 }
 
 uint32_t shader_row_count(const struct check_level *level, int n)

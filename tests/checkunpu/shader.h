@@ -94,6 +94,14 @@ double *shader_weights(uint32_t layout, uint32_t rows, uint32_t k, uint32_t ffn,
 double *shader_weights_exact(uint32_t layout, uint32_t rows, uint32_t k, uint32_t limit,
 			     uint8_t *quants, uint8_t *scales);
 
+/* The same of Q4K, Q6K and Q8A. */
+double *shader_k_weights(uint32_t layout, uint32_t rows, uint32_t k, uint32_t ffn,
+			 uint8_t *quants, uint8_t *scales);
+double *shader_k_weights_exact(uint32_t layout, uint32_t rows, uint32_t k, uint32_t limit,
+			       uint8_t *quants, uint8_t *scales);
+
+/* k, or the next that a row of this layout may have. */
+uint32_t shader_whole(uint32_t layout, uint32_t k);
 /* Rows and K of case n: on a device some that its tiles and splits of K are met by. */
 uint32_t shader_row_count(const struct check_level *level, int n);
 uint32_t shader_width(const struct check_level *level, int n, uint32_t most);

@@ -249,7 +249,7 @@ static void check_matrix(const struct check_level *level, uint32_t layout, uint3
 			.rows = shader_row_count(level, n), .slots = 2,
 			.cells = n < 3 ? 128 : 4096,
 			.hidden = 8 + check_below(150), .heads = 1 + check_below(5),
-			.head_dim = info->quantised && !info->packed ? 32 : 8 + 8 * check_below(4),
+			.head_dim = 8 + 8 * check_below(4),
 			.layout = layout, .numeric = numeric,
 			.flags = n & 2 ? UNPU_FLAG_BIAS : 0,
 		};
@@ -257,6 +257,10 @@ static void check_matrix(const struct check_level *level, uint32_t layout, uint3
 		float *x, *before;
 		double *w;
 
+		if (info->group > 32)
+			s.heads = info->group / (s.head_dim = 32u << check_below(3));
+		else if (info->quantised && !info->packed)
+			s.head_dim = 32;
 		shader_init(&sh, level, UNPU_SHADER_ATTN_OUT, &s, NULL, n & 1);
 		w = shader_weights(layout, s.hidden, s.heads * s.head_dim, 0,
 				   sh.bufs[UNPU_ATTN_OUT_QUANTS].data,

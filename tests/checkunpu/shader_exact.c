@@ -152,6 +152,8 @@ static void check_matrix(const struct check_level *level, uint32_t layout, uint3
 			.k = widths[check_below(5)], .hidden = 8 + check_below(100),
 		};
 
+		e.k = shader_whole(layout, e.k);
+
 		if (n & 1)
 			check_attn_out(level, &e);
 		else

@@ -6,13 +6,10 @@
 
 #define MAX_K	1536u
 
-/* Odd widths, so that padding is met; a row of quantised GGUF blocks has none. */
+/* Odd widths, so that padding is met; a row of quantised GGUF blocks or of groups has none. */
 static uint32_t width(const struct check_level *level, int n, uint32_t layout, uint32_t most)
 {
-	const struct unpu_layout_info *info = unpu_layout_info(layout);
-	uint32_t k = shader_width(level, n, most);
-
-	return info->quantised && !info->packed ? unpu_pad32(k) : k;
+	return shader_whole(layout, shader_width(level, n, most));
 }
 
 /* ---- ffn_in ------------------------------------------------------------------------------- */

@@ -79,8 +79,7 @@ static void check_matrix(const struct check_level *level, uint32_t layout, uint3
 		struct shader sh;
 		double *w;
 
-		if (info->quantised && !info->packed)
-			s.hidden = unpu_pad32(s.hidden);
+		s.hidden = shader_whole(layout, s.hidden);
 		s.logit_rows = s.rows;
 		dropped = check_below(s.rows + 1);
 		shader_init(&sh, level, UNPU_SHADER_HEAD, &s, NULL, n & 1);
@@ -117,13 +116,28 @@ void check_shader_head(const struct check_level *level)
 
 /* ---- embed -------------------------------------------------------------------------------- */
 
+/* x is the row of the table, and what its position adds. */
+static void compare_row(const struct shader *sh, const double *w, uint32_t i, uint32_t hidden,
+			const float *x, const float *positions)
+{
+	const struct unpu_state_row *row = &shader_rows(sh)[i];
+	uint32_t k = unpu_pad32(hidden);
+
+	for (uint32_t j = 0; j < k; j++) {
+		float want = (float)w[(size_t)row->token * k + j];
+
+		if (positions)
+			want += positions[row->position * k + j];
+		if (x[i * k + j] != want)
+			check_fail("row %u, %u: %g, not %g", i, j, x[i * k + j], want);
+	}
+}
+
 static void check_table(const struct check_level *level, uint32_t layout)
 {
-	const struct unpu_layout_info *info = unpu_layout_info(layout);
-
 	if (level->device && !ondevice_matrix(level->device, layout, DRM_UNPU_CLASS_F32))
 		return;
-	if (!check_begin(level, 1, "shader_embed_%s", info->name))
+	if (!check_begin(level, 1, "shader_embed_%s", unpu_layout_info(layout)->name))
 		return;
 	for (int n = 0; n < check_cases(level, 4) && check_going_on(); n++) {
 		struct unpu_embed_spec s = {
@@ -132,12 +146,9 @@ static void check_table(const struct check_level *level, uint32_t layout)
 			.positions = n & 2 ? 20 : 0,
 		};
 		struct shader sh;
-		uint32_t k;
 		double *w;
 
-		if (info->quantised && !info->packed)
-			s.hidden = unpu_pad32(s.hidden);
-		k = unpu_pad32(s.hidden);
+		s.hidden = shader_whole(layout, s.hidden);
 		shader_init(&sh, level, UNPU_SHADER_EMBED, &s, NULL, n & 1);
 		w = shader_weights(layout, s.vocab, s.hidden, 0, sh.bufs[UNPU_EMBED_QUANTS].data,
 				   sh.bufs[UNPU_EMBED_SCALES].data);
@@ -147,20 +158,78 @@ static void check_table(const struct check_level *level, uint32_t layout)
 		for (uint32_t i = 0; i < s.rows; i++)
 			shader_rows(&sh)[i].token = i ? check_below(s.vocab) : s.vocab - 1;
 		shader_run_pure(&sh);
-		for (uint32_t i = 0; i < s.rows; i++) {
-			const struct unpu_state_row *row = &shader_rows(&sh)[i];
+		for (uint32_t i = 0; i < s.rows; i++)
+			compare_row(&sh, w, i, s.hidden, shader_floats(&sh, UNPU_EMBED_X),
+				    s.positions ? shader_floats(&sh, UNPU_EMBED_POSITIONS) : NULL);
+		free(w);
+		shader_finish(&sh);
+	}
+	check_end();
+}
 
-			for (uint32_t j = 0; j < k; j++) {
-				float want = (float)w[(size_t)row->token * k + j];
+/* Logits with one largest, the maxima of their groups, and settings that take it. */
+static void fill_sample(const struct shader *sh, const uint32_t *tokens)
+{
+	const struct unpu_sample_spec *s = sh->spec;
+	uint32_t groups = unpu_pad32(s->vocab) / 32;
 
-				if (s.positions)
-					want += shader_floats(&sh, UNPU_EMBED_POSITIONS)
-						[row->position * k + j];
-				if (shader_floats(&sh, UNPU_EMBED_X)[i * k + j] != want)
-					check_fail("row %u, %u: %g, not %g", i, j,
-						   shader_floats(&sh, UNPU_EMBED_X)[i * k + j],
-						   want);
-			}
+	memset(sh->bufs[UNPU_SAMPLE_HISTORY].data, 0, sh->bufs[UNPU_SAMPLE_HISTORY].bytes);
+	shader_samplers(sh)[0] = (struct unpu_state_sampler){ .top_p = 1, .repeat_penalty = 1 };
+	for (uint32_t i = 0; i < s->rows; i++) {
+		float *logits = shader_floats(sh, UNPU_SAMPLE_LOGITS) + i * s->vocab;
+		uint8_t *maxima = sh->bufs[UNPU_SAMPLE_MAXIMA].data + i * groups * 8;
+
+		for (uint32_t r = 0; r < s->vocab; r++)
+			logits[r] = r == tokens[i] ? 2 : check_uniform(-1, 1);
+		for (uint32_t g = 0; g < groups; g++) {
+			uint32_t best = g * 32;
+
+			for (uint32_t r = g * 32; r < g * 32 + 32 && r < s->vocab; r++)
+				if (logits[r] > logits[best])
+					best = r;
+			memcpy(maxima + g * 8, &logits[best], 4);
+			memcpy(maxima + g * 8 + 4, &best, 4);
+		}
+	}
+}
+
+/* What `sample` leaves for the next token is the row of the one it chose. */
+static void check_next(const struct check_level *level, uint32_t layout)
+{
+	if (level->device && !ondevice_matrix(level->device, layout, DRM_UNPU_CLASS_F32))
+		return;
+	if (!check_begin(level, 1, "shader_next_%s", unpu_layout_info(layout)->name))
+		return;
+	for (int n = 0; n < check_cases(level, 4) && check_going_on(); n++) {
+		uint32_t rows = 1 + check_below(6), tokens[6];
+		struct unpu_sample_spec s = {
+			.rows = rows, .slots = 1, .cells = 64, .vocab = 1 + check_below(100),
+			.hidden = shader_whole(layout, 8 + check_below(100)), .logit_rows = rows,
+			.layout = layout, .positions = n & 2 ? 20 : 0,
+		};
+		struct shader sh;
+		double *w;
+
+		shader_init(&sh, level, UNPU_SHADER_SAMPLE, &s, NULL, n & 1);
+		w = shader_weights(layout, s.vocab, s.hidden, 0, sh.bufs[UNPU_SAMPLE_QUANTS].data,
+				   sh.bufs[UNPU_SAMPLE_SCALES].data);
+		shader_random_rows(shader_floats(&sh, UNPU_SAMPLE_POSITIONS), s.positions,
+				   s.hidden);
+		shader_rows_init(&sh, rows, 32, 19);
+		for (uint32_t i = 0; i < rows; i++)
+			tokens[i] = i ? check_below(s.vocab) : s.vocab - 1;
+		fill_sample(&sh, tokens);
+		shader_run(&sh, 2);
+		if (shader_state(&sh)->rows_live != rows)
+			check_fail("%u rows live, not %u", shader_state(&sh)->rows_live, rows);
+		for (uint32_t i = 0; i < rows && check_going_on(); i++) {
+			if (shader_rows(&sh)[i].token != tokens[i])
+				check_fail("row %u: token %u, not %u", i,
+					   shader_rows(&sh)[i].token, tokens[i]);
+			else
+				compare_row(&sh, w, i, s.hidden,
+					    shader_floats(&sh, UNPU_SAMPLE_X), s.positions ?
+					    shader_floats(&sh, UNPU_SAMPLE_POSITIONS) : NULL);
 		}
 		free(w);
 		shader_finish(&sh);
@@ -171,8 +240,10 @@ static void check_table(const struct check_level *level, uint32_t layout)
 void check_shader_embed(const struct check_level *level)
 {
 	for (uint32_t layout = 0; !level->only_matrices && layout < DRM_UNPU_LAYOUT_COUNT;
-	     layout++)
+	     layout++) {
 		check_table(level, layout);
+		check_next(level, layout);
+	}
 }
 
 /* ---- copy --------------------------------------------------------------------------------- */

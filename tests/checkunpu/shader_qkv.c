@@ -18,7 +18,6 @@ static void make_spec(struct unpu_qkv_spec *s, const struct check_level *level, 
 		      uint32_t numeric, int n)
 {
 	static const uint32_t dims[] = { 8, 16, 24, 40, 64, 96, 128, 256 }, kv[] = { 1, 2, 3 };
-	const struct unpu_layout_info *info = unpu_layout_info(layout);
 
 	*s = (struct unpu_qkv_spec){
 		.rows = shader_row_count(level, n), .slots = SLOTS,
@@ -29,8 +28,7 @@ static void make_spec(struct unpu_qkv_spec *s, const struct check_level *level, 
 	};
 	while (!shader_has_kv(level, s->kv_type))
 		s->kv_type = check_below(3);
-	if (info->quantised && !info->packed)
-		s->hidden = unpu_pad32(s->hidden);
+	s->hidden = shader_whole(layout, s->hidden);
 	s->heads = s->kv_heads * (1 + check_below(3));
 	s->flags = check_below(8);	/* NORM_BIAS, BIAS and */
 	s->flags = (s->flags & 3) | (s->flags & 4 ? UNPU_FLAG_QK_NORM : 0);
