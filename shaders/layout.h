@@ -18,10 +18,10 @@
  *   Q4_R8_K4U   as Q4_R8_K4, nibble = weight + 8
  *   Q4_R16_K4U  as Q4_R8_K4U with 16 rows
  *
- * Three families say more of a weight than one scale. k of Q4K and Q6K is a multiple of 256: a group
- * of 8 blocks, as in the file. Q8A pads k as all packed layouts do (its o does no harm there, as
- * what it multiplies is padded with zeros); its group is one block. Scales are [panel][group] of a
- * record of R rows:
+ * Three families say more of a weight than one scale. k of Q4K and Q6K is a multiple of 256, a
+ * group of 8 blocks, as in the file. Q8A pads k as all packed layouts do (its o does no harm there,
+ * as what it multiplies is padded with zeros); its group is one block. Scales are [panel][group] of
+ * a record of R rows:
  *
  *   Q4K  w = d * sc * q - dmin * m, q in 0..15. Quants as those of Q4_R8_K16 (two's complement of
  *        q - 8), Q4_R8_K4U and Q4_R16_K4U (q itself). Record: f16 d[R], f16 dmin[R], then for each

@@ -140,7 +140,8 @@ static void specs_init(struct rig *r, const struct drm_unpu_matrix *m, uint32_t 
 	r->embed = (struct unpu_embed_spec){ rows, SLOTS, VOCAB, w.hidden, m->layout, positions };
 	r->qkv = (struct unpu_qkv_spec){
 		rows, SLOTS, CELLS, w.hidden, HEADS, KV_HEADS, w.dim, m->layout, m->numeric,
-		kv_type, other % 2, UNPU_FLAG_BIAS | (other & 2 ? UNPU_FLAG_NORM_BIAS : UNPU_FLAG_QK_NORM),
+		kv_type, other % 2,
+		UNPU_FLAG_BIAS | (other & 2 ? UNPU_FLAG_NORM_BIAS : UNPU_FLAG_QK_NORM),
 		1e-5f, 1 + other % 2, other % 3 ? w.dim : w.dim - 8, 101,
 	};
 	r->attn = (struct unpu_attn_spec){ rows, SLOTS, CELLS, HEADS, KV_HEADS, w.dim, kv_type,
