@@ -2,6 +2,7 @@
 /* Loading: a file becomes a mapping, a checked GGUF, a tokenizer, layer plans, packed weights. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -9,7 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/core.h"
-#include "runtime/device/cpu/isa.h"
+#include "runtime/device/cpu/ops.h"
 #include "runtime/params.h"
 
 static char *copy_str(struct unpu_str s)
@@ -177,6 +178,19 @@ static uint64_t nanoseconds(const struct timespec *time)
 	return (uint64_t)time->tv_sec * 1000000000 + (uint64_t)time->tv_nsec;
 }
 
+static struct unpu_packed_stamp stamp_of(const struct stat *st, uint64_t offset, uint64_t size)
+{
+	return (struct unpu_packed_stamp){
+		.offset = offset,
+		.size = size,
+		.mtime_ns = nanoseconds(&st->st_mtim),
+		/* Which nobody can set: files that are written over may keep all else. */
+		.ctime_ns = nanoseconds(&st->st_ctim),
+		.device = st->st_dev,
+		.inode = st->st_ino,
+	};
+}
+
 static int load_mapped(int fd, uint64_t offset, uint64_t size, const char *what,
 		       const struct unpu_model_params *params, struct unpu_model **model)
 {
@@ -203,15 +217,7 @@ static int load_mapped(int fd, uint64_t offset, uint64_t size, const char *what,
 		munmap(from.map, from.bytes);
 		return unpu_fail(&log, -EINVAL, "%s is not a GGUF file", what);
 	}
-	from.stamp = (struct unpu_packed_stamp){
-		.offset = offset,
-		.size = size,
-		.mtime_ns = nanoseconds(&st.st_mtim),
-		/* Which nobody can set: files that are written over may keep all else. */
-		.ctime_ns = nanoseconds(&st.st_ctim),
-		.device = st.st_dev,
-		.inode = st.st_ino,
-	};
+	from.stamp = stamp_of(&st, offset, size);
 	return load(&from, (const char *)from.map + slack, size, params, model);
 }
 
@@ -222,6 +228,19 @@ int unpu_model_load_fd(int fd, uint64_t offset, uint64_t size,
 	int ret = read_params(params, &p);
 
 	return ret ? ret : load_mapped(fd, offset, size, "the file", &p, model);
+}
+
+int unpu_packed_check(int packed_fd, int fd, uint64_t offset, uint64_t size, char *why)
+{
+	struct unpu_packed_stamp stamp;
+	struct stat st;
+
+	if (fstat(fd, &st)) {
+		snprintf(why, UNPU_PACKED_WHY, "is of a model that cannot be read");
+		return -errno;
+	}
+	stamp = stamp_of(&st, offset, size);
+	return unpu_packed_look(packed_fd, &stamp, unpu_cpu_isa_here(), why);
 }
 
 int unpu_model_load(const char *path, const struct unpu_model_params *params,

@@ -150,10 +150,19 @@ UNPU_API void unpu_model_destroy(struct unpu_model *model);
 /*
  * Write the weights as they were packed for the model's device, for UNPU_MODEL_PACKED: at the fd's
  * offset, which has to be a file's begin or a pipe's. The file does not depend on which machine
- * wrote it, as long as the model's file is the same one. -ENOTSUP: the device is not the cpu, or the
- * model was loaded without one; else as write(2).
+ * wrote it, as long as the model's file is the same one. -ENOTSUP: the device is not the cpu, or
+ * the model was loaded without one; else as write(2).
  */
 UNPU_API int unpu_model_pack_fd(struct unpu_model *model, int fd);
+
+/*
+ * Whether packed_fd is what a load of this model on the cpu could map, from a look at its first
+ * bytes and the times of the model's file, for who keeps such files: 1: yes; 0: only a load tells,
+ * for the model was written or copied since; -EINVAL: no, with the rest of a sentence about it in
+ * why, UNPU_PACKED_WHY bytes.
+ */
+#define UNPU_PACKED_WHY	96
+UNPU_API int unpu_packed_check(int packed_fd, int fd, uint64_t offset, uint64_t size, char *why);
 
 /*
  * Which device "auto" would be, for a program that gives up rights before it loads a file that it

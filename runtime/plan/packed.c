@@ -76,14 +76,12 @@ static bool same_model(const struct head *head, const struct unpu_packed_key *ke
 }
 
 /* The name comes from the file: one of ours, or none. */
-static const char *other_isa(const struct head *head, const struct unpu_packed_key *key)
+static const struct unpu_cpu_isa *isa_of(const struct head *head)
 {
 	char name[sizeof(head->isa) + 1] = { 0 };
-	const struct unpu_cpu_isa *isa;
 
 	memcpy(name, head->isa, sizeof(head->isa));
-	isa = unpu_cpu_isa_find(name);
-	return isa && key->isa && isa != key->isa ? isa->name : NULL;
+	return unpu_cpu_isa_find(name);
 }
 
 static bool same_places(const struct head *head, const struct unpu_packed_key *key)
@@ -93,49 +91,83 @@ static bool same_places(const struct head *head, const struct unpu_packed_key *k
 	       !memcmp(head->bank_bytes, key->bank_bytes, sizeof(key->bank_bytes));
 }
 
-static const char *judge(const struct head *head, const struct unpu_packed_key *key, char why[96])
+static const char *not_for(const struct unpu_cpu_isa *of, const struct unpu_cpu_isa *isa,
+			   char why[UNPU_PACKED_WHY])
 {
-	const char *isa;
-	uint64_t check[2];
+	snprintf(why, UNPU_PACKED_WHY, "is packed for %s, which is not %s", of->name, isa->name);
+	return why;
+}
 
+/* What it says of itself; it is believed no further than the file is long. */
+static const char *read_head(int fd, struct head *head)
+{
+	uint64_t bytes = PAGE, check[2];
+	struct stat st;
+	int err = fstat(fd, &st) ? -errno :
+		  S_ISREG(st.st_mode) ? unpu_read_first(fd, head, sizeof(*head)) : -ENODATA;
+
+	if (err)
+		return err == -ENODATA ? "is no file of packed weights" : strerror(-err);
 	if (memcmp(head->magic, magic, sizeof(magic)))
 		return "is no file of packed weights";
 	if (head->version != VERSION)
 		return "is of another version of unpu";
 	add_check(head, check);
-	if (memcmp(check, head->check, sizeof(check)))
+	if (memcmp(check, head->check, sizeof(check)) || head->num_banks > UNPU_MAX_BANKS)
 		return "is damaged";
+	for (uint32_t i = 0; i < head->num_banks; i++) {
+		if (head->bank_bytes[i] > (uint64_t)st.st_size)
+			return "is cut short";
+		bytes += up(head->bank_bytes[i]);
+	}
+	if ((uint64_t)st.st_size < bytes)
+		return "is cut short";
+	return (uint64_t)st.st_size > bytes ? "is longer than what was written" : NULL;
+}
+
+static const char *judge(const struct head *head, const struct unpu_packed_key *key,
+			 char why[UNPU_PACKED_WHY])
+{
+	const struct unpu_cpu_isa *isa;
+
 	if (!same_model(head, key))
 		return "is packed for another model";
 	if (same_places(head, key))
 		return NULL;
-	isa = other_isa(head, key);
-	if (!isa)
+	isa = isa_of(head);
+	if (!isa || !key->isa || isa == key->isa)
 		return "is packed in another way";
-	snprintf(why, 96, "is packed for %s, which is not %s", isa, key->isa->name);
-	return why;
+	return not_for(isa, key->isa, why);
+}
+
+int unpu_packed_look(int fd, const struct unpu_packed_stamp *stamp,
+		     const struct unpu_cpu_isa *isa, char why[UNPU_PACKED_WHY])
+{
+	struct head head;
+	const char *wrong = read_head(fd, &head);
+
+	if (!wrong && isa_of(&head) != isa)
+		wrong = isa_of(&head) ? not_for(isa_of(&head), isa, why) : "is damaged";
+	if (!wrong)
+		return same_stamp(&head.stamp, stamp);
+	if (wrong != why)
+		snprintf(why, UNPU_PACKED_WHY, "%s", wrong);
+	return -EINVAL;
 }
 
 const char *unpu_packed_map(int fd, const struct unpu_packed_key *key, struct unpu_packed *packed)
 {
 	uint64_t bytes = bank_places(key, packed->bank_at);
 	struct head head;
-	struct stat st;
-	const char *why;
+	const char *why = read_head(fd, &head);
 	void *map;
-	int err = fstat(fd, &st) ? -errno :
-		  S_ISREG(st.st_mode) ? unpu_read_first(fd, &head, sizeof(head)) : -ENODATA;
 
 	packed->map = NULL;
-	if (err)
-		return err == -ENODATA ? "is no file of packed weights" : strerror(-err);
-	why = judge(&head, key, packed->why);
+	why = why ? why : judge(&head, key, packed->why);
 	if (why)
 		return why;
-	if (st.st_size < 0 || (uint64_t)st.st_size < bytes || bytes > SIZE_MAX / 2)
-		return "is cut short";
-	if ((uint64_t)st.st_size > bytes)
-		return "is longer than what was written";
+	if (bytes > SIZE_MAX / 2)
+		return "is too large for this machine";
 	map = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
 		return strerror(errno);

@@ -36,9 +36,15 @@ struct unpu_packed {
 	uint8_t *map;		/* NULL: none */
 	uint64_t bytes;
 	uint64_t bank_at[UNPU_MAX_BANKS];
-	char why[96];
+	char why[UNPU_PACKED_WHY];
 };
 
+/*
+ * By its head alone: 1: of this very file and for this instruction set; 0: perhaps, the model has
+ * another stamp; -EINVAL and why.
+ */
+int unpu_packed_look(int fd, const struct unpu_packed_stamp *stamp,
+		     const struct unpu_cpu_isa *isa, char why[UNPU_PACKED_WHY]);
 /* Map the file if it is the key's; else NULL or, not logged, why it is not. */
 const char *unpu_packed_map(int fd, const struct unpu_packed_key *key, struct unpu_packed *packed);
 void unpu_packed_unmap(struct unpu_packed *packed);

@@ -133,12 +133,81 @@ if [ "$(wc -c <"$work/again.gguf")" = "$(wc -c <"$work/copy.gguf")" ]; then
 	run run "$work/copy.gguf" "${text[@]}" --cache
 	check 'a model that was written over: its own text' cmp "$work/now" "$work/out"
 fi
-for file in "$work"/caches/unpu/packed.*; do
-	: >"$file"
-done
+rm "$work"/caches/unpu/packed.*
+
+# ---- caches that do not fit ----
+
 run run "$model" "${text[@]}" --cache
-check 'a damaged cache is named' grep -q 'packed.*remove it' "$work/err"
-check 'a damaged cache: the same text' cmp "$work/want" "$work/out"
+cached=$(find "$work/caches/unpu" -name 'packed.*')
+cp "$cached" "$work/good"
+
+# $1: what is wrong with $cached, $2: a word of the line. The next run takes what this one made.
+replaced() {
+	run run "$model" "${text[@]}" --cache
+	check "a cache that $1 is replaced with a line" is_one_line 0 "$2"
+	check "a cache that $1: the same text" cmp "$work/want" "$work/out"
+	check "a cache that $1: the new one" cmp "$work/good" "$cached"
+	check "a cache that $1: no temporary file" no_rest "$work/caches"
+	run run "$model" "${text[@]}" --cache
+	same_text "after a cache that $1"
+}
+: >"$cached"
+replaced 'is empty' 'is no file of packed weights: another one took its place'
+head -c 3000 "$work/good" >"$cached"
+replaced 'is cut short' 'is cut short: another'
+printf x | dd of="$cached" bs=1 seek=100 conv=notrunc status=none
+replaced 'is damaged' 'is damaged: another'
+printf x | dd of="$cached" bs=1 seek=9 conv=notrunc status=none
+replaced 'is of another version' 'is of another version of unpu: another'
+if [ ${#here_masks[@]} -gt 1 ]; then
+	UNPU_CPUMASK=c run run "$model" "${text[@]}" --cache
+	check 'a cache of another instruction set is replaced' \
+		is_one_line 0 'which is not c: another'
+	replaced 'is for plain C' 'is packed for c, which is not'
+fi
+# Only its times have changed: it is what it was, and said so from now on.
+before=$(stat -c %i "$cached")
+chmod 600 "$model"
+run run "$model" "${text[@]}" --cache
+same_text 'a model with other times'
+check 'its cache has learnt them' [ "$before" != "$(stat -c %i "$cached")" ]
+cp "$cached" "$work/good"
+run run "$model" "${text[@]}" --cache
+same_text 'a model with other times, again'
+check 'now it is left as it is' cmp "$work/good" "$cached"
+
+# Where nothing can be written: a line, and the text.
+ln -sf /dev/full "$cached"
+run run "$model" "${text[@]}" --cache
+passed_over 'a full disk' 'No space left'
+rm "$cached"
+(ulimit -f 100 && run run "$model" "${text[@]}" --cache && echo "$status" >"$work/status")
+status=$(cat "$work/status")
+passed_over 'a disk that becomes full' 'too large'
+check 'nothing is left of it' [ -z "$(find "$work/caches/unpu" -name 'packed*')" ]
+if as_nobody; then
+	chmod -R go+rX "$work"
+	chmod 755 "$work/caches" "$work/caches/unpu"
+	[ "$(id -u)" = 0 ] || chmod a-w "$work/caches/unpu"
+	run run "$model" "${text[@]}" --cache
+	passed_over 'a folder that cannot be written to' 'Permission denied'
+	chmod u+w "$work/caches/unpu"
+	as_before
+else
+	skip 'a cache in a folder that cannot be written to' 'no user whom permissions bind'
+fi
+
+# Several at once: each runs, and one file is there in the end.
+for i in 1 2 3; do
+	"${unpu[@]}" run "$model" "${text[@]}" --cache >"$work/out.$i" 2>"$work/err.$i" </dev/null &
+done
+wait
+for i in 1 2 3; do
+	check "three at once, $i: the same text" cmp "$work/want" "$work/out.$i"
+	same "three at once, $i: nothing is said" '' "$(cat "$work/err.$i")"
+done
+run pack "$model" -o "$work/good"
+check 'three at once: one file' cmp "$work/good" "$(find "$work/caches/unpu" -name 'packed*')"
 rm "$work"/caches/unpu/packed.*
 head -c 2000 "$model" >"$work/cut.gguf"
 run run "$work/cut.gguf" "${text[@]}" --cache

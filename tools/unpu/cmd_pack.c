@@ -9,7 +9,7 @@ static const struct option options[] = {
 	{ 'o', "output", OPTION_TEXT, OPTION_FIELD(output), "FILE", NULL, 0, 0,
 	  "the file to write" },
 	{ 0, "for", OPTION_TEXT, OPTION_FIELD(pack_for), "c|avx2|avx512vnni|neon|neon_dotprod",
-	  NULL, 0, 0, "the instruction set of the machine that will run it; default: this one's" },
+	  NULL, 0, 0, "the instruction set of the machine that is to run it; default: this one's" },
 	OPTION_THREADS,
 	OPTION_NO_SANDBOX,
 };
@@ -55,6 +55,7 @@ static int pack_main(const struct settings *settings)
 static const struct doc_item examples[] = {
 	{ "unpu pack model.gguf -o model.upk", "Once." },
 	{ "unpu run model.gguf --packed model.upk -p 'Once'", "From then on." },
+	{ "unpu pack model.gguf -o pi4.upk --for neon", "For a Raspberry Pi 4, on any machine." },
 	{ NULL, NULL },
 };
 
@@ -65,9 +66,14 @@ const struct command cmd_pack = {
 	.details = "Writes the weights of a model in the layout that the cpu reads them in, for "
 		   "the option --packed: nothing is packed any more when the model is loaded, its "
 		   "memory is the file's pages, and programs that run it at the same time share "
-		   "them. The model's own file is needed beside it. On processors of another "
-		   "kind, or with another version of unpu, the file is passed over with a "
-		   "warning.",
+		   "them. The model's own file is needed beside it.\n\n"
+		   "With --for, a fast machine packs for a small board: the file is, byte for "
+		   "byte, what that board would write. `unpu devices` tells which instruction "
+		   "set a machine's cpu has. One that takes other layouts, or another version of "
+		   "unpu, passes the file over with a warning.",
+	.more = "Only the cpu takes such files. A GPU has memory of its own, to which weights are "
+		"copied at every load, packed on the way: of what a file saves, the copy and the "
+		"memory, nothing would be left.",
 	.examples = examples,
 	.takes_model = true,
 	.options = options,

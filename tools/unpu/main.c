@@ -96,5 +96,7 @@ int main(int argc, char **argv)
 	if (!hold_standard_descriptors())
 		return EXIT_ERROR;
 	signal(SIGPIPE, SIG_IGN);
+	/* A file above the limit of this user is an error like a full disk. */
+	signal(SIGXFSZ, SIG_IGN);
 	return out_finish(dispatch(argc, argv));
 }

@@ -32,7 +32,7 @@ int model_file_open(const struct settings *settings, struct model_file *file)
 		return fail("%s: %s", settings->model, strerror(err));
 	}
 	file->size = (uint64_t)st.st_size;
-	status = packed_open(settings, &st, &file->packed);
+	status = packed_open(settings, file->fd, &st, &file->packed);
 	if (status)
 		model_file_close(file);
 	return status;

@@ -25,7 +25,8 @@ struct settings {
 	int num_rest;
 
 	const char *text, *file, *tokens, *logits, *device;
-	const char *system, *form, *load, *save, *prompt_cache, *corpus, *packed, *output, *pack_for;
+	const char *system, *form, *load, *save, *prompt_cache, *corpus;
+	const char *packed, *output, *pack_for;
 	uint32_t count, prompt_count, greedy, repeats, window;
 	uint32_t threads, context, batch, speculate;
 	enum unpu_kv kv;
@@ -121,7 +122,8 @@ int options_ids(const char *subject, const char *text, size_t length, uint32_t *
 	{ 0, "packed", OPTION_TEXT, OPTION_FIELD(packed), "FILE", NULL, 0, 0, \
 	  "map the weights from FILE, which unpu pack made; for the cpu" }, \
 	{ 0, "cache", OPTION_FLAG, OPTION_FIELD(cache), NULL, NULL, 0, 0, \
-	  "the same with a file in the user's caches, which is made where there is none" }
+	  "the same with a file in the user's caches, which is made where there is none that " \
+	  "fits" }
 #define OPTION_SPECULATE \
 	{ 0, "speculate", OPTION_COUNT, OPTION_FIELD(speculate), "N", "0", 0, 15, \
 	  "guess up to N tokens from the text so far and check them at once: the same text, " \

@@ -14,7 +14,8 @@
 /* Made once the weights are there; its path NULL: not to be made. */
 static struct output cache;
 static char cache_path[PATH_MAX];
-static bool is_there;	/* before */
+static bool fits;		/* as far as can be seen from outside */
+static char misfit[UNPU_PACKED_WHY];	/* "": there was none, or it may fit */
 
 static int open_packed(const char *path, int *fd)
 {
@@ -53,15 +54,35 @@ static int name_cache(const struct stat *st)
 	return n > 0 && n < (int)sizeof(cache_path) ? 0 : -ENAMETOOLONG;
 }
 
-/* A cache that cannot be is no reason not to run. */
-static void open_cache(const struct stat *st, int *fd)
+/* The one that is there. */
+static void open_old(int model, const struct stat *st, int *fd)
+{
+	int ret;
+
+	*fd = open(cache_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (*fd < 0)
+		return;
+	ret = unpu_packed_check(*fd, model, 0, (uint64_t)st->st_size, misfit);
+	fits = ret > 0;
+	if (ret >= 0)
+		return;
+	close(*fd);
+	*fd = -1;
+}
+
+/*
+ * A cache that cannot be is no reason not to run. The sandbox lets no file be made: where another
+ * one may be needed, it is begun here.
+ */
+static void open_cache(int model, const struct stat *st, int *fd)
 {
 	int err = name_cache(st);
 
+	misfit[0] = '\0';
+	fits = false;
 	if (!err)
-		*fd = open(cache_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	is_there = *fd >= 0;
-	if (is_there || cache.path)
+		open_old(model, st, fd);
+	if (fits || cache.path)
 		return;
 	err = err ? err : make_folder();
 	if (err == -ENOENT)
@@ -72,13 +93,13 @@ static void open_cache(const struct stat *st, int *fd)
 		output_open(&cache, cache_path);
 }
 
-int packed_open(const struct settings *settings, const struct stat *st, int *fd)
+int packed_open(const struct settings *settings, int model, const struct stat *st, int *fd)
 {
 	*fd = -1;
 	if (settings->packed)
 		return open_packed(settings->packed, fd);
 	if (settings->cache && S_ISREG(st->st_mode))
-		open_cache(st, fd);
+		open_cache(model, st, fd);
 	return EXIT_OK;
 }
 
@@ -87,17 +108,16 @@ void packed_keep(struct unpu_model *model)
 	struct unpu_model_info info = UNPU_MODEL_INFO_INIT;
 	bool is_cpu = model && !unpu_model_info(model, &info) && !strcmp(info.device, "cpu");
 
-	/* The sandbox lets no file be replaced that was there. */
-	if (is_there && is_cpu && !info.packed)
-		fail("%s does not fit: remove it for another one to be made", cache_path);
-	is_there = false;
+	if (fits && is_cpu && !info.packed)
+		say("warning: %s does not fit: remove it for another one to be made", cache_path);
+	fits = false;
 	if (!cache.path)
 		return;
 	/* That there is none is no error of the run. */
 	log_only_warns(true);
 	if (!is_cpu || unpu_model_pack_fd(model, cache.fd))
 		output_discard(&cache);
-	else
-		output_commit(&cache);
+	else if (!output_commit(&cache) && misfit[0])
+		say("warning: %s %s: another one took its place", cache_path, misfit);
 	log_only_warns(false);
 }

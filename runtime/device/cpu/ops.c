@@ -2,6 +2,7 @@
 #include "runtime/device/cpu/ops.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #if defined(__x86_64__)
@@ -109,4 +110,15 @@ void unpu_cpu_ops_init(struct unpu_cpu_ops *ops, uint32_t flags)
 #endif
 	(void)have;
 	ops->num_matrices = unpu_cpu_isa_matrices(used, ops->matrices);
+}
+
+const struct unpu_cpu_isa *unpu_cpu_isa_here(void)
+{
+	struct unpu_cpu_ops ops;
+	uint32_t mask;
+
+	if (unpu_cpu_mask_parse(getenv("UNPU_CPUMASK"), &mask))
+		mask = UNPU_CPU_MASK_C;
+	unpu_cpu_ops_init(&ops, mask);
+	return unpu_cpu_isa_find(ops.name);
 }

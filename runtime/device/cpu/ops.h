@@ -129,6 +129,8 @@ struct unpu_cpu_ops {
 
 /* The instruction sets of this machine, as UNPU_CPU_MASK_* bits. */
 uint32_t unpu_cpu_detect(void);
+/* What the device cpu uses here: the best of this machine and build that UNPU_CPUMASK allows. */
+const struct unpu_cpu_isa *unpu_cpu_isa_here(void);
 /* Fill from plain C upward with what `flags` allows. */
 void unpu_cpu_ops_init(struct unpu_cpu_ops *ops, uint32_t flags);
 

@@ -79,6 +79,7 @@ _unpu_value()
 	'bench --batch') kind=any ;;
 	'bench --packed') kind=file ;;
 	'pack -o' | 'pack --output') kind=file ;;
+	'pack --for') kind=words words='c avx2 avx512vnni neon neon_dotprod' ;;
 	'pack -t' | 'pack --threads') kind=any ;;
 	esac
 }
@@ -126,7 +127,7 @@ _unpu()
 	detokenize) options='--no-sandbox -h --help' ;;
 	bench) options='-p --prompt-tokens -n --count -r --repeats -t --threads -d --device -c --context --kv --batch --packed --cache --no-sandbox --json -h --help' ;;
 	info) options='--tensors --json --no-sandbox -h --help' ;;
-	pack) options='-o --output -t --threads --no-sandbox -h --help' ;;
+	pack) options='-o --output --for -t --threads --no-sandbox -h --help' ;;
 	devices) options='--json --retry -h --help' ;;
 	esac
 	if [[ $current == -* ]]; then
