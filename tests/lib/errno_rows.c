@@ -480,7 +480,7 @@ static int lacks_matrix(const struct drm_unpu_dev_info *info, struct unpu_ffn_ou
 		const uint32_t classes = unpu_layout_info(layout)->quantised ? 2 : 1;
 
 		for (numeric = DRM_UNPU_CLASS_F32; numeric < classes; numeric++) {
-			*spec = (struct unpu_ffn_out_spec){ 1, 1, 32, 32, layout, numeric, 0 };
+			*spec = (struct unpu_ffn_out_spec){ 1, 1, 32, 256, layout, numeric, 0 };
 			if (!has_matrix(info, layout, numeric))
 				return 1;
 		}

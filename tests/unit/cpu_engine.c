@@ -23,16 +23,18 @@
 #define MAX_ROWS	32u
 #define SLOTS		2u
 #define CELLS		128u
-#define HIDDEN		64u
 #define HEADS		4u
 #define KV_HEADS	2u
-#define DIM		16u
-#define FFN		96u
 #define VOCAB		75u
 #define PROMPT		71u	/* past the first chunk of positions */
 #define TOKENS		6u
 #define DISPATCHES	(5 * LAYERS + 3)
 #define EPS		1e-5f
+
+/* Of the model at hand: wider where several blocks share their scales. */
+static struct widths {
+	uint32_t hidden, dim, ffn;
+} widths = { 64, 16, 96 };
 
 static uint64_t rng;
 
@@ -105,13 +107,30 @@ static void put16(uint8_t *p, uint16_t v)
 	memcpy(p, &v, sizeof(v));
 }
 
+/* Weights of about the size of the other layouts' with any bytes for what is no float. */
+static void scales_init(uint8_t *p, const struct unpu_layout_info *info, uint64_t bytes, float d)
+{
+	uint64_t record = (uint64_t)info->panel * info->scales, i;
+	uint32_t halves = info->family == UNPU_FAMILY_Q4K ? 2 * info->panel : info->panel;
+
+	for (i = 0; i < bytes; i++)
+		p[i] = (uint8_t)rnd();
+	for (i = 0; info->family == UNPU_FAMILY_Q && i < bytes; i += 2)
+		put16(p + i, unpu_float_f16(uniform(-d, d)));
+	for (i = 0; info->family == UNPU_FAMILY_Q8A && i < bytes; i += 4)
+		memcpy(p + i, &(float){ uniform(-d, d) }, 4);
+	for (i = 0; info->group > 32 && i < bytes; i += record)
+		for (uint32_t j = 0; j < halves; j++)
+			put16(p + i + 2 * j, unpu_float_f16(uniform(-d, d) * 0.01f));
+}
+
 /* Any bytes are quants; scales and floats are small. */
 static void matrix_init(struct matrix *m, uint32_t layout, uint32_t rows, uint32_t k)
 {
 	const struct unpu_layout_info *info = unpu_layout_info(layout);
 	uint64_t bytes = unpu_layout_quant_bytes(layout, rows, k);
 	uint64_t scales = unpu_layout_scale_bytes(layout, rows, k);
-	float d = info->bits == 4 ? 0.02f : 0.001f;
+	float d = info->bits < 8 ? 0.02f : 0.001f;
 	uint8_t *p;
 
 	m->rows = rows;
@@ -123,8 +142,7 @@ static void matrix_init(struct matrix *m, uint32_t layout, uint32_t rows, uint32
 		p[i] = (uint8_t)rnd();
 	for (uint64_t i = 0; info->quantised && !info->packed && i < bytes; i += info->block)
 		put16(p + i, unpu_float_f16(uniform(-d, d)));
-	for (uint64_t i = 0; i < scales; i += 2)
-		put16((uint8_t *)m->scales.ptr + i, unpu_float_f16(uniform(-d, d)));
+	scales_init(m->scales.ptr, info, scales, d);
 	for (uint64_t i = 0; !info->quantised && i < bytes; i += info->bits / 8) {
 		float v = uniform(-0.2f, 0.2f);
 
@@ -140,23 +158,28 @@ static void matrix_init(struct matrix *m, uint32_t layout, uint32_t rows, uint32
 
 static void model_init(struct model *m, const struct drm_unpu_matrix *how, uint32_t kv_type)
 {
+	uint32_t group = unpu_layout_info(how->layout)->group;
+
 	rng = 5;
+	widths = group > 32 ? (struct widths){ group, group / HEADS, group } :
+			      (struct widths){ 64, 16, 96 };
 	m->layout = how->layout;
 	m->numeric = how->numeric;
 	m->kv_type = kv_type;
-	matrix_init(&m->embed, m->layout, VOCAB, HIDDEN);
-	matrix_init(&m->head, m->layout, VOCAB, HIDDEN);
+	matrix_init(&m->embed, m->layout, VOCAB, widths.hidden);
+	matrix_init(&m->head, m->layout, VOCAB, widths.hidden);
 	for (uint32_t l = 0; l < LAYERS; l++) {
-		matrix_init(&m->qkv[l], m->layout, (HEADS + 2 * KV_HEADS) * DIM, HIDDEN);
-		matrix_init(&m->out[l], m->layout, HIDDEN, HEADS * DIM);
-		matrix_init(&m->in[l], m->layout, 2 * FFN, HIDDEN);
-		matrix_init(&m->down[l], m->layout, HIDDEN, FFN);
+		matrix_init(&m->qkv[l], m->layout, (HEADS + 2 * KV_HEADS) * widths.dim,
+			    widths.hidden);
+		matrix_init(&m->out[l], m->layout, widths.hidden, HEADS * widths.dim);
+		matrix_init(&m->in[l], m->layout, 2 * widths.ffn, widths.hidden);
+		matrix_init(&m->down[l], m->layout, widths.hidden, widths.ffn);
 	}
 	bo_init(&m->params, 4096);
 	for (uint32_t i = 0; i < 1024; i++)
 		((float *)m->params.ptr)[i] = uniform(0.5f, 1.5f);
-	bo_init(&m->rope, CELLS * DIM * 4);
-	for (uint32_t i = 0; i < CELLS * DIM; i++)
+	bo_init(&m->rope, CELLS * widths.dim * 4);
+	for (uint32_t i = 0; i < CELLS * widths.dim; i++)
 		((float *)m->rope.ptr)[i] = uniform(-1, 1);
 }
 
@@ -185,12 +208,13 @@ static void work_init(struct work *w)
 	uint32_t chunks = CELLS / 64;
 
 	bo_init(&w->state, unpu_state_bytes(MAX_ROWS, SLOTS));
-	bo_init(&w->x, MAX_ROWS * HIDDEN * 4);
-	bo_init(&w->q, MAX_ROWS * HEADS * DIM * 4);
+	bo_init(&w->x, MAX_ROWS * widths.hidden * 4);
+	bo_init(&w->q, MAX_ROWS * HEADS * widths.dim * 4);
 	for (uint32_t l = 0; l < LAYERS; l++)
-		bo_init(&w->kv[l], unpu_kv_bytes(DRM_UNPU_KV_F32, KV_HEADS, SLOTS, CELLS, DIM));
-	bo_init(&w->partials, MAX_ROWS * chunks * HEADS * (DIM + 2) * 4);
-	bo_init(&w->h, MAX_ROWS * FFN * 4);
+		bo_init(&w->kv[l], unpu_kv_bytes(DRM_UNPU_KV_F32, KV_HEADS, SLOTS, CELLS,
+						  widths.dim));
+	bo_init(&w->partials, MAX_ROWS * chunks * HEADS * (widths.dim + 2) * 4);
+	bo_init(&w->h, MAX_ROWS * widths.ffn * 4);
 	bo_init(&w->logits, MAX_ROWS * VOCAB * 4);
 	bo_init(&w->maxima, MAX_ROWS * (unpu_pad32(VOCAB) / 32) * 8);
 	bo_init(&w->history, SLOTS * CELLS * 4);
@@ -215,20 +239,22 @@ static void work_finish(struct work *w)
 static void specs_init(struct specs *s, const struct model *m, uint32_t rows)
 {
 	*s = (struct specs){
-		.embed = { rows, SLOTS, VOCAB, HIDDEN, m->layout, 0 },
-		.qkv = { rows, SLOTS, CELLS, HIDDEN, HEADS, KV_HEADS, DIM, m->layout, m->numeric,
-			 m->kv_type, UNPU_NORM_RMS, UNPU_FLAG_BIAS | UNPU_FLAG_QK_NORM, EPS,
-			 UNPU_ROPE_HALVES, DIM, CELLS },
-		.attn = { rows, SLOTS, CELLS, HEADS, KV_HEADS, DIM, m->kv_type, 0.25f },
+		.embed = { rows, SLOTS, VOCAB, widths.hidden, m->layout, 0 },
+		.qkv = { rows, SLOTS, CELLS, widths.hidden, HEADS, KV_HEADS, widths.dim, m->layout,
+			 m->numeric, m->kv_type, UNPU_NORM_RMS,
+			 UNPU_FLAG_BIAS | UNPU_FLAG_QK_NORM, EPS, UNPU_ROPE_HALVES, widths.dim,
+			 CELLS },
+		.attn = { rows, SLOTS, CELLS, HEADS, KV_HEADS, widths.dim, m->kv_type, 0.25f },
 		.attn_const = { CELLS / 64 },
-		.out = { rows, SLOTS, CELLS, HIDDEN, HEADS, DIM, m->layout, m->numeric,
-			 UNPU_FLAG_BIAS },
-		.in = { rows, SLOTS, HIDDEN, FFN, m->layout, m->numeric, UNPU_NORM_LAYER,
-			UNPU_FLAG_NORM_BIAS | UNPU_FLAG_GATED, UNPU_ACT_SILU, EPS },
-		.down = { rows, SLOTS, HIDDEN, FFN, m->layout, m->numeric, 0 },
-		.head = { rows, SLOTS, HIDDEN, VOCAB, m->layout, m->numeric, UNPU_NORM_RMS, 0, EPS,
-			  MAX_ROWS },
-		.sample = { rows, SLOTS, CELLS, VOCAB, HIDDEN, MAX_ROWS, m->layout, 0 },
+		.out = { rows, SLOTS, CELLS, widths.hidden, HEADS, widths.dim, m->layout,
+			 m->numeric, UNPU_FLAG_BIAS },
+		.in = { rows, SLOTS, widths.hidden, widths.ffn, m->layout, m->numeric,
+			UNPU_NORM_LAYER, UNPU_FLAG_NORM_BIAS | UNPU_FLAG_GATED, UNPU_ACT_SILU,
+			EPS },
+		.down = { rows, SLOTS, widths.hidden, widths.ffn, m->layout, m->numeric, 0 },
+		.head = { rows, SLOTS, widths.hidden, VOCAB, m->layout, m->numeric, UNPU_NORM_RMS,
+			  0, EPS, MAX_ROWS },
+		.sample = { rows, SLOTS, CELLS, VOCAB, widths.hidden, MAX_ROWS, m->layout, 0 },
 	};
 }
 
@@ -511,9 +537,9 @@ static void test_stop(void **state)
 	p.base.stop = &stop;
 	set_rows(&w, 0, 4);
 	x = w.x.ptr;
-	memset(x, 0, 4 * HIDDEN * sizeof(*x));
+	memset(x, 0, 4 * widths.hidden * sizeof(*x));
 	assert_int_equal(run(e, &p, NULL), 0);
-	for (uint32_t i = 0; i < 4 * HIDDEN; i++)
+	for (uint32_t i = 0; i < 4 * widths.hidden; i++)
 		assert_true(x[i] == 0);
 	atomic_store(&stop, UNPU_STOP_END);
 	assert_int_equal(run(e, &p, NULL), 0);
