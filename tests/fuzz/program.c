@@ -112,8 +112,33 @@ static struct numbers make_numbers(struct fuzz_input *in)
 	return n;
 }
 
-static void make_spec(const struct numbers *n, uint32_t kind, uint32_t *spec)
+/* Most often what a layout takes, where groups of blocks share their scales. */
+static uint32_t whole(uint32_t layout, uint32_t k)
 {
+	if (layout < DRM_UNPU_LAYOUT_Q4K_R8_K16 || layout > DRM_UNPU_LAYOUT_Q6K_R16_K4)
+		return k;
+	return k % 8 == 7 ? k : 256;
+}
+
+/* What one shader has of them: its own k is whole, the others stay small. */
+static struct numbers of_kind(const struct numbers *all, uint32_t kind)
+{
+	struct numbers n = *all;
+
+	if (kind == UNPU_SHADER_FFN_OUT) {
+		n.ffn = whole(n.layout, n.ffn);
+	} else if (kind != UNPU_SHADER_ATTN_OUT) {
+		n.hidden = whole(n.layout, n.hidden);
+	} else if (whole(n.layout, 0) && n.hidden % 8 != 7) {
+		n.heads = 8;
+		n.dim = 32;
+	}
+	return n;
+}
+
+static void make_spec(const struct numbers *all, uint32_t kind, uint32_t *spec)
+{
+	const struct numbers one = of_kind(all, kind), *n = &one;
 	const float eps = 1e-5f, scale = 0.25f;
 
 	switch (kind) {

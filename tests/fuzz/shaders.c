@@ -55,7 +55,14 @@ static uint64_t quant_bytes(uint32_t layout, uint64_t rows, uint64_t k)
 	case DRM_UNPU_LAYOUT_Q8_R8_K4:
 	case DRM_UNPU_LAYOUT_Q8_R16_K4U:
 	case DRM_UNPU_LAYOUT_Q8_R32:
+	case DRM_UNPU_LAYOUT_Q8A_R8_K16:
+	case DRM_UNPU_LAYOUT_Q8A_R8_K4:
+	case DRM_UNPU_LAYOUT_Q8A_R16_K4U:
 		return times(pad(rows), pad(k));
+	case DRM_UNPU_LAYOUT_Q6K_R8_K16:
+	case DRM_UNPU_LAYOUT_Q6K_R8_K4:
+	case DRM_UNPU_LAYOUT_Q6K_R16_K4:
+		return times(pad(rows), pad(k)) / 4 * 3;
 	default:
 		return times(pad(rows), pad(k)) / 2;
 	}
@@ -66,6 +73,22 @@ static uint64_t scale_bytes(uint32_t layout, uint64_t rows, uint64_t k)
 	if (layout < DRM_UNPU_LAYOUT_Q8_R8_K16 || layout == DRM_UNPU_LAYOUT_F32_R32 ||
 	    layout == DRM_UNPU_LAYOUT_F16_R32)
 		return 0;
+	switch (layout) {
+	case DRM_UNPU_LAYOUT_Q4K_R8_K16:
+	case DRM_UNPU_LAYOUT_Q4K_R8_K4U:
+	case DRM_UNPU_LAYOUT_Q4K_R16_K4U:
+		FUZZ_CHECK(k % 256 == 0);
+		return times(pad(rows), k / 256) * (2 + 2 + 8 * 2);
+	case DRM_UNPU_LAYOUT_Q6K_R8_K16:
+	case DRM_UNPU_LAYOUT_Q6K_R8_K4:
+	case DRM_UNPU_LAYOUT_Q6K_R16_K4:
+		FUZZ_CHECK(k % 256 == 0);
+		return times(pad(rows), k / 256) * (2 + 8 * 2);
+	case DRM_UNPU_LAYOUT_Q8A_R8_K16:
+	case DRM_UNPU_LAYOUT_Q8A_R8_K4:
+	case DRM_UNPU_LAYOUT_Q8A_R16_K4U:
+		return times(pad(rows), pad(k) / 32) * 3 * 4;
+	}
 	return times(pad(rows), pad(k) / 32) * 2;
 }
 
@@ -298,6 +321,14 @@ static float positive(struct fuzz_input *in)
 	return f;
 }
 
+/* Most often what a layout takes, where groups of blocks share their scales. */
+static uint32_t whole(uint32_t layout, uint32_t k)
+{
+	if (layout < DRM_UNPU_LAYOUT_Q4K_R8_K16 || layout > DRM_UNPU_LAYOUT_Q6K_R16_K4)
+		return k;
+	return k % 16 == 15 ? k : k % 16 == 14 ? 512 : 256;
+}
+
 /* Words that most often pass. */
 static void make_spec(struct fuzz_input *in, uint32_t kind, uint32_t spec[])
 {
@@ -311,6 +342,14 @@ static void make_spec(struct fuzz_input *in, uint32_t kind, uint32_t spec[])
 	uint32_t turn = rope ? 2 + 2 * below(in, dim / 2) : 0;
 	float f = positive(in);
 
+	if (kind == UNPU_SHADER_FFN_OUT) {
+		ffn = whole(layout, ffn);
+	} else if (kind != UNPU_SHADER_ATTN_OUT) {
+		hidden = whole(layout, hidden);
+	} else if (whole(layout, 0) && hidden % 16 != 15) {
+		heads = 4;
+		dim = 64;
+	}
 	switch (kind) {
 	case UNPU_SHADER_EMBED:
 		*(struct unpu_embed_spec *)spec = (struct unpu_embed_spec){
