@@ -16,12 +16,9 @@ NEON_INLINE const uint8_t *record_of(const struct panel8 *p, uint32_t i, size_t 
 
 /* ---- Q4K ---------------------------------------------------------------------------------- */
 
-/*
- * Four rows of a block, s += sc * isum * da. isum is the sum of signed nibbles, in int16, and of 8
- * times the sum of x: sc8 = 8 * sc <= 2040 and the sum <= 4064 fit int16 as well.
- */
-NEON_INLINE void q4k_half(const struct panel8_at *at, int half, int16x4_t sc, int16x4_t sc8,
-			  int8x16_t x[][2], float32x4_t s[][2], int tokens)
+/* Four rows of a block in pairs of lanes, each of signed nibbles. */
+NEON_INLINE void q4k_half(const struct panel8_at *at, int half, int8x16_t x[][2], int16x8_t rows[],
+			  int tokens)
 {
 	const int8_t *w = at->w + 64 * half;
 	int16x8_t s01[4], s23[4];
@@ -29,29 +26,39 @@ NEON_INLINE void q4k_half(const struct panel8_at *at, int half, int16x4_t sc, in
 	q4_pair(w, x, s01, tokens);
 	q4_pair(w + 32, x, s23, tokens);
 	NEON_UNROLL
-	for (int t = 0; t < tokens; t++) {
-		int16x8_t row = vpaddq_s16(s01[t], s23[t]);
-		int32x4_t v = vmull_n_s16(sc8, (int16_t)*at->sum[t]);
-
-		row = vpaddq_s16(row, row);
-		v = vmlal_s16(v, vget_low_s16(row), sc);
-		s[t][half] = vfmaq_n_f32(s[t][half], vcvtq_f32_s32(v), *at->d[t]);
-	}
+	for (int t = 0; t < tokens; t++)
+		rows[t] = vpaddq_s16(s01[t], s23[t]);
 }
 
-/* sc: 8 of this block. */
+/*
+ * A block, s += sc * isum * da; sc: 8 of it. isum is the sum of signed nibbles, in int16, and of 8
+ * times the sum of x: by8 = 8 * sc <= 2040 and the sum <= 4064 fit int16 as well.
+ */
 NEON_INLINE void q4k_block(const struct panel8_at *at, const uint8_t *sc, float32x4_t s[][2],
 			   int tokens)
 {
-	uint8x8_t bytes = vld1_u8(sc);
-	int16x8_t by = vreinterpretq_s16_u16(vmovl_u8(bytes));
-	int16x8_t by8 = vreinterpretq_s16_u16(vshll_n_u8(bytes, 3));
+	int16x8_t by, by8, low[4], high[4];
 	int8x16_t x[4][2];
+	uint8x8_t bytes;
 
 	panel8_load(at, x, tokens);
-	q4k_half(at, 0, vget_low_s16(by), vget_low_s16(by8), x, s, tokens);
-	panel8_fence(tokens);
-	q4k_half(at, 1, vget_high_s16(by), vget_high_s16(by8), x, s, tokens);
+	q4k_half(at, 0, x, low, tokens);
+	panel8_fence(4);	/* for one token as well: gcc copies sums about otherwise */
+	q4k_half(at, 1, x, high, tokens);
+	bytes = vld1_u8(sc);
+	by = vreinterpretq_s16_u16(vmovl_u8(bytes));
+	by8 = vreinterpretq_s16_u16(vshll_n_u8(bytes, 3));
+	NEON_UNROLL
+	for (int t = 0; t < tokens; t++) {
+		int16x8_t row = vpaddq_s16(low[t], high[t]);
+		int32x4_t v0 = vmull_n_s16(vget_low_s16(by8), (int16_t)*at->sum[t]);
+		int32x4_t v1 = vmull_high_n_s16(by8, (int16_t)*at->sum[t]);
+
+		v0 = vmlal_s16(v0, vget_low_s16(row), vget_low_s16(by));
+		v1 = vmlal_high_s16(v1, row, by);
+		s[t][0] = vfmaq_n_f32(s[t][0], vcvtq_f32_s32(v0), *at->d[t]);
+		s[t][1] = vfmaq_n_f32(s[t][1], vcvtq_f32_s32(v1), *at->d[t]);
+	}
 }
 
 /* n[t] = the sum over a group of m * da * sum, `at` behind its end; m: of its first block. */
