@@ -313,7 +313,8 @@ static void run_levels(uint32_t mask)
 {
 	struct unpu_cpu_ops tables[NUM_LEVELS];
 	const struct unpu_cpu_ops *below = NULL;
-	uint32_t flags = 0, have = unpu_cpu_detect() & mask;
+	const uint32_t have = unpu_cpu_detect() & mask;
+	uint32_t flags = have & UNPU_CPU_MASK_NEON_REORDER;	/* no level, a choice of twins */
 
 	for (size_t i = 0; i < NUM_LEVELS; i++) {
 		struct check_level level = { .ops = &tables[i], .below = below };

@@ -119,6 +119,10 @@ static void names(void **state)
 	assert_int_equal(mask, 5);
 	assert_int_equal(unpu_cpu_mask_parse(NULL, &mask), 0);
 	assert_int_equal(mask, ~0u);
+	/* No set of its own: the other schedules of one. */
+	assert_int_equal(unpu_cpu_mask_parse("neon_inorder", &mask), 0);
+	assert_int_equal(mask, UNPU_CPU_MASK_NEON);
+	assert_null(unpu_cpu_isa_find("neon_inorder"));
 	for (uint32_t i = 0; (isa = unpu_cpu_isa(i)); i++) {
 		assert_ptr_equal(unpu_cpu_isa_find(isa->name), isa);
 		assert_int_equal(unpu_cpu_mask_parse(isa->name, &mask), 0);

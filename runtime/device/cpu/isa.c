@@ -142,9 +142,9 @@ static const struct unpu_cpu_isa isas[] = {
 	ISA(avx2, UNPU_CPU_MASK_AVX2, UNPU_CPU_MASK_AVX2),
 	ISA(avx512vnni, UNPU_CPU_MASK_AVX512VNNI,
 	    UNPU_CPU_MASK_AVX2 | UNPU_CPU_MASK_AVX512VNNI),
-	ISA(neon, UNPU_CPU_MASK_NEON, UNPU_CPU_MASK_NEON),
+	ISA(neon, UNPU_CPU_MASK_NEON, UNPU_CPU_MASK_NEON | UNPU_CPU_MASK_NEON_REORDER),
 	ISA(neon_dotprod, UNPU_CPU_MASK_NEON_DOTPROD,
-	    UNPU_CPU_MASK_NEON | UNPU_CPU_MASK_NEON_DOTPROD),
+	    UNPU_CPU_MASK_NEON | UNPU_CPU_MASK_NEON_REORDER | UNPU_CPU_MASK_NEON_DOTPROD),
 };
 
 const struct unpu_cpu_isa *unpu_cpu_isa(uint32_t i)
@@ -168,6 +168,10 @@ int unpu_cpu_mask_parse(const char *name, uint32_t *mask)
 
 	if (!name || !*name) {
 		*mask = ~0u;
+		return 0;
+	}
+	if (!strcmp(name, "neon_inorder")) {
+		*mask = UNPU_CPU_MASK_NEON;
 		return 0;
 	}
 	isa = unpu_cpu_isa_find(name);

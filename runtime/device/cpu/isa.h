@@ -12,6 +12,8 @@
 #define UNPU_CPU_MASK_AVX512VNNI	(1u << 1)	/* with F, BW, VL, DQ */
 #define UNPU_CPU_MASK_NEON		(1u << 2)
 #define UNPU_CPU_MASK_NEON_DOTPROD	(1u << 3)
+/* Cores issue out of order. Without it some NEON twins have a schedule for those that do not. */
+#define UNPU_CPU_MASK_NEON_REORDER	(1u << 4)
 
 struct unpu_cpu_isa {
 	const char *name;	/* "c", "avx2", "avx512vnni", "neon", "neon_dotprod" */
@@ -35,7 +37,7 @@ uint32_t unpu_cpu_isa_matrices(uint32_t flags, struct drm_unpu_matrix *list);
 const struct unpu_cpu_isa *unpu_cpu_isa_of(const struct drm_unpu_matrix *list, uint32_t count);
 
 /* Bits of a mask name ("c", "avx2", "neon", ...: it and all below it); NULL or "": all ones. 0, or
- * -EINVAL for a name that is none. */
+ * -EINVAL for a name that is none. "neon_inorder": as "neon" on cores that issue in order. */
 int unpu_cpu_mask_parse(const char *name, uint32_t *mask);
 
 #endif

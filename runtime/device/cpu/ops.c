@@ -69,6 +69,10 @@ uint32_t unpu_cpu_detect(void)
 
 	if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
 		flags |= UNPU_CPU_MASK_NEON_DOTPROD;
+#if UNPU_HAVE_NEON
+	if (!unpu_cpu_in_order())
+		flags |= UNPU_CPU_MASK_NEON_REORDER;
+#endif
 	return flags;
 }
 #else
@@ -99,6 +103,8 @@ void unpu_cpu_ops_init(struct unpu_cpu_ops *ops, uint32_t flags)
 #if UNPU_HAVE_NEON
 	if (have & UNPU_CPU_MASK_NEON) {
 		unpu_cpu_ops_init_neon(ops);
+		if (!(have & UNPU_CPU_MASK_NEON_REORDER))
+			unpu_cpu_ops_init_neon_inorder(ops);
 		used |= UNPU_CPU_MASK_NEON;
 	}
 #endif

@@ -139,6 +139,9 @@ void unpu_cpu_ops_init_c(struct unpu_cpu_ops *ops);
 void unpu_cpu_ops_init_avx2(struct unpu_cpu_ops *ops);
 void unpu_cpu_ops_init_avx512vnni(struct unpu_cpu_ops *ops);
 void unpu_cpu_ops_init_neon(struct unpu_cpu_ops *ops);
+void unpu_cpu_ops_init_neon_inorder(struct unpu_cpu_ops *ops);
 void unpu_cpu_ops_init_neon_dotprod(struct unpu_cpu_ops *ops);
+/* 1: all cores that this process may use issue in order. */
+int unpu_cpu_in_order(void);
 
 #endif

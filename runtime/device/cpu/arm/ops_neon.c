@@ -47,3 +47,9 @@ void unpu_cpu_ops_init_neon(struct unpu_cpu_ops *ops)
 	ops->merge = unpu_merge_neon;
 	ops->max = unpu_max_neon;
 }
+
+void unpu_cpu_ops_init_neon_inorder(struct unpu_cpu_ops *ops)
+{
+	set_mm(ops, DRM_UNPU_LAYOUT_Q4_R8_K16, DRM_UNPU_CLASS_A8,
+	       unpu_mm_q4_r8_k16_a8_neon_inorder);
+}
