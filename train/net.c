@@ -321,8 +321,7 @@ void unpu_net_zero_grads(struct unpu_net *net)
 
 /* ---- first weights ------------------------------------------------------------------------- */
 
-/* SplitMix64 (Steele, Lea and Flood, 2014). */
-static uint64_t next_random(uint64_t *state)
+uint64_t unpu_net_random(uint64_t *state)
 {
 	uint64_t z = *state += 0x9e3779b97f4a7c15;
 
@@ -334,8 +333,8 @@ static uint64_t next_random(uint64_t *state)
 /* Box and Muller; one of the two is enough. */
 static float normal(uint64_t *state)
 {
-	double u = (double)((next_random(state) >> 11) + 1) * 0x1p-53;
-	double v = (double)(next_random(state) >> 11) * 0x1p-53;
+	double u = (double)((unpu_net_random(state) >> 11) + 1) * 0x1p-53;
+	double v = (double)(unpu_net_random(state) >> 11) * 0x1p-53;
 
 	return (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * v));
 }
@@ -448,6 +447,8 @@ float unpu_net_update(struct unpu_net *net, const struct unpu_net_update *with)
 	};
 	float norm = grad_norm(&u);
 
+	if (!isfinite(norm))
+		return norm;
 	if (with->clip > 0 && norm > with->clip)
 		u.step.scale = with->clip / norm;
 	unpu_team_run(&net->team, update_share, &u);

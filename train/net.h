@@ -55,6 +55,9 @@ float *unpu_net_grads(struct unpu_net *net);
 /* First and second moments of AdamW. */
 float *unpu_net_moments(struct unpu_net *net, uint32_t which);
 
+/* SplitMix64 (Steele, Lea and Flood, 2014): where all chance in training comes from. */
+uint64_t unpu_net_random(uint64_t *state);
+
 /* Normal with deviation 0.02, projections back into the stream less by 1 / sqrt(2 layers), norms
  * 1. By the seed alone. */
 void unpu_net_init_weights(struct unpu_net *net, uint64_t seed);
@@ -80,7 +83,8 @@ struct unpu_net_update {
 	float clip;		/* of the whole gradient's norm; 0: none */
 	uint64_t step;		/* from 1 */
 };
-/* AdamW (Loshchilov and Hutter, 2019) on what is not frozen; returns the norm before clipping. */
+/* AdamW (Loshchilov and Hutter, 2019) on what is not frozen; returns the norm before clipping,
+ * and changes nothing when that is not finite. */
 float unpu_net_update(struct unpu_net *net, const struct unpu_net_update *update);
 
 #endif

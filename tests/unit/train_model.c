@@ -27,7 +27,7 @@ static const char *const texts[] = {
 	"turn the lights off in the kitchen\n{\"action\":\"off\",\"device\":\"light\"}",
 	"the heating in the kitchen, please: 21 degrees",
 	"\xc3\xa4\xc3\xb6\xc3\xbc \xe2\x82\xac \xff\xfe\x01\x7f  \t\r\n",
-	"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+	"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 	"",
 };
 #define NUM_TEXTS	(sizeof(texts) / sizeof(texts[0]))
