@@ -1,68 +1,118 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest of insns.sh.
- *   insns list                               the mm twins of this machine that are not plain C:
- *                                            layout, class and name of each
- *   insns LAYOUT CLASS ROWS K TOKENS TURNS   that many calls of one
+ * The guest of insns.sh: insns [again]. Calls every mm twin of each NEON instruction set that the
+ * one below has not, for 1 and for 4 tokens. A system call that no kernel has, with the number of
+ * the cell, is a mark before and after: the plugin counts in between. Prints a line for each:
+ * number, instruction set, twin, tokens, multiply-adds. "again": one panel of rows is done twice,
+ * which a gate has to notice.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/device/cpu/ops.h"
+#include "tests/bench/insncount.h"
 
-static int list(const struct unpu_cpu_ops *ops)
+/* As in SmolLM2-135M. Rows of families whose scales lie in groups of 256 are as long again. */
+#define ROWS	192u
+#define K	576u
+
+static void mark(long what, uint32_t cell)
 {
-	struct unpu_cpu_ops c;
-
-	unpu_cpu_ops_init(&c, UNPU_CPU_MASK_C);
-	for (uint32_t i = 0; i < ops->num_matrices; i++) {
-		uint32_t layout = ops->matrices[i].layout, numeric = ops->matrices[i].numeric;
-
-		if (ops->mm[layout][numeric] != c.mm[layout][numeric])
-			printf("%u %u %s_%s\n", layout, numeric, unpu_layout_info(layout)->name,
-			       numeric == DRM_UNPU_CLASS_A8 ? "a8" : "f32");
-	}
-	return 0;
+	syscall(INSNCOUNT_MARK, what, (long)cell);
 }
 
 /* Zeros will do: no twin looks at its numbers. */
-static int run(const struct unpu_cpu_ops *ops, const uint32_t arg[6])
+static int prepare(struct unpu_mm_args *mm, uint32_t layout, uint32_t tokens)
 {
-	uint32_t layout = arg[0], numeric = arg[1], rows = arg[2], k = arg[3], tokens = arg[4];
-	uint32_t padded = unpu_pad32(k), turns = arg[5];
-	size_t n = (size_t)tokens * padded;
-	struct unpu_mm_args mm = {
-		.layout = layout, .rows = rows, .k = k, .row1 = unpu_pad32(rows), .tokens = tokens,
-		.quants = calloc(1, unpu_layout_quant_bytes(layout, rows, k)),
-		.scales = calloc(1, unpu_layout_scale_bytes(layout, rows, k) + 1),
-		.x = calloc(n, sizeof(float)), .ldx = padded,
+	uint32_t group = unpu_layout_info(layout)->group;
+	uint32_t k = group > UNPU_PAD ? (K + group - 1) / group * group : K;
+	size_t n = (size_t)tokens * k;
+
+	*mm = (struct unpu_mm_args){
+		.layout = layout, .rows = ROWS, .k = k, .row1 = ROWS, .tokens = tokens,
+		.quants = calloc(1, unpu_layout_quant_bytes(layout, ROWS, k)),
+		.scales = calloc(1, unpu_layout_scale_bytes(layout, ROWS, k) + 1),
+		.x = calloc(n, sizeof(float)), .ldx = k,
 		.q = calloc(n, 1), .d = calloc(n / 32, sizeof(float)),
 		.sum = calloc(n / 32, sizeof(int32_t)),
-		.y = calloc((size_t)tokens * unpu_pad32(rows), sizeof(float)),
-		.ldy = unpu_pad32(rows),
+		.y = calloc((size_t)tokens * ROWS, sizeof(float)), .ldy = ROWS,
 	};
+	return mm->quants && mm->scales && mm->x && mm->q && mm->d && mm->sum && mm->y ? 0 : -1;
+}
 
-	if (!mm.quants || !mm.scales || !mm.x || !mm.q || !mm.d || !mm.sum || !mm.y)
-		return 1;
-	while (turns--)
-		ops->mm[layout][numeric](&mm);
+static void release(struct unpu_mm_args *mm)
+{
+	const void *parts[] = { mm->quants, mm->scales, mm->x, mm->q, mm->d, mm->sum, mm->y };
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		free((void *)parts[i]);
+}
+
+/* The multiply-adds; 0 without memory. */
+static uint32_t count(unpu_mm_fn *fn, uint32_t layout, uint32_t tokens, uint32_t cell, int again)
+{
+	struct unpu_mm_args mm, first;
+	int err = prepare(&mm, layout, tokens);
+
+	first = mm;
+	first.row1 = 8;
+	if (!err) {
+		fn(&mm);	/* what is bound at the first call */
+		mark(INSNCOUNT_BEGIN, cell);
+		fn(&mm);
+		if (again)
+			fn(&first);
+		mark(INSNCOUNT_END, cell);
+	}
+	release(&mm);
+	return err ? 0 : mm.rows * mm.k * tokens;
+}
+
+/* The twins that ops has and below has not. */
+static int count_all(const struct unpu_cpu_ops *ops, const struct unpu_cpu_ops *below,
+		     uint32_t *cell, int again)
+{
+	for (uint32_t i = 0; i < DRM_UNPU_LAYOUT_COUNT * 2; i++) {
+		uint32_t layout = i / 2, numeric = i % 2;
+		unpu_mm_fn *fn = ops->mm[layout][numeric];
+
+		if (!fn || fn == below->mm[layout][numeric])
+			continue;
+		for (uint32_t tokens = 1; tokens <= 4; tokens += 3) {
+			uint32_t macs = count(fn, layout, tokens, *cell, again);
+
+			if (!macs)
+				return 1;
+			printf("%u %s %s_%s %u %u\n", (*cell)++, ops->name,
+			       unpu_layout_info(layout)->name,
+			       numeric == DRM_UNPU_CLASS_A8 ? "a8" : "f32", tokens, macs);
+		}
+	}
 	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	struct unpu_cpu_ops ops;
-	uint32_t arg[6];
+	static const uint32_t masks[] = {
+		UNPU_CPU_MASK_C, UNPU_CPU_MASK_NEON,
+		UNPU_CPU_MASK_NEON | UNPU_CPU_MASK_NEON_DOTPROD,
+	};
+	int again = argc == 2 && !strcmp(argv[1], "again");
+	struct unpu_cpu_ops ops, below;
+	uint32_t cell = 0;
 
-	unpu_cpu_ops_init(&ops, ~0u);
-	if (argc == 2 && !strcmp(argv[1], "list"))
-		return list(&ops);
-	if (argc != 7)
+	if (argc > 2 || (argc == 2 && !again)) {
+		fputs("usage: insns [again]\n", stderr);
 		return 2;
-	for (int i = 0; i < 6; i++)
-		arg[i] = strtoul(argv[i + 1], NULL, 10);
-	if (arg[0] >= DRM_UNPU_LAYOUT_COUNT || arg[1] > 1 || !ops.mm[arg[0]][arg[1]])
-		return 2;
-	return run(&ops, arg);
+	}
+	unpu_cpu_ops_init(&below, masks[0]);
+	for (size_t i = 1; i < sizeof(masks) / sizeof(masks[0]); i++) {
+		unpu_cpu_ops_init(&ops, masks[i]);
+		if (count_all(&ops, &below, &cell, again))
+			return 1;
+		below = ops;
+	}
+	return 0;
 }
