@@ -1025,8 +1025,7 @@ int unpu_kat_run(struct unpu_device *dev, struct unpu_device *cpu,
 	ret = unpu_rig_init(&kat.rigs[CPU], cpu);
 	if (ret)
 		ret = say(&kat, ret, "the cpu does not start: %s", strerror(-ret));
-	else if (unpu_rig_matrix(&kat.rigs[DEVICE].info, params->shape->type,
-				 params->shape->class_f32, &kat.matrix))
+	else if (unpu_rig_matrix(&kat.rigs[DEVICE].info, params->shape, true, &kat.matrix))
 		ret = say(&kat, -ENOTSUP, "%s has no layout for such weights", dev->id);
 	else
 		ret = test_all(&kat, params);

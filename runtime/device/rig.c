@@ -233,16 +233,34 @@ int unpu_rig_once(struct unpu_rig *rig, const struct unpu_rig_dispatch *dispatch
 /* ---- layouts ------------------------------------------------------------------------------- */
 
 /* GGUF's numbers, which are those of enum unpu_type: device/ knows no files. */
-enum { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_0 = 2, TYPE_Q8_0 = 8, TYPE_BF16 = 30 };
+enum {
+	TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_0 = 2, TYPE_Q4_1 = 3, TYPE_Q5_0 = 6, TYPE_Q5_1 = 7,
+	TYPE_Q8_0 = 8, TYPE_Q4_K = 12, TYPE_Q5_K = 13, TYPE_Q6_K = 14, TYPE_IQ4_NL = 20,
+	TYPE_BF16 = 30,
+};
+
+static bool quantised(uint32_t type)
+{
+	return type != TYPE_F32 && type != TYPE_F16 && type != TYPE_BF16;
+}
+
+/* Types of more than one scale a block: where no family is theirs they are rounded to f16. */
+static bool holds_k(const struct unpu_layout_info *is, uint32_t layout, uint32_t family,
+		    const struct unpu_device_shape *shape)
+{
+	if (is->quantised)
+		return is->family == family || is->family == UNPU_FAMILY_Q8A;
+	if (layout == DRM_UNPU_LAYOUT_BF16_R16)
+		return false;
+	return is->bits == 32 || !shape->class_f32;
+}
 
 /* A layout takes a type when each of its values can be written there as it is. */
-static bool holds(uint32_t layout, uint32_t type)
+static bool holds(uint32_t layout, const struct unpu_device_shape *shape)
 {
 	const struct unpu_layout_info *is = unpu_layout_info(layout);
 
-	if (!is || !is->packed)
-		return false;
-	switch (type) {
+	switch (shape->type) {
 	case TYPE_F32:
 		return !is->quantised && is->bits == 32;
 	case TYPE_F16:
@@ -250,38 +268,65 @@ static bool holds(uint32_t layout, uint32_t type)
 	case TYPE_BF16:
 		return !is->quantised && (is->bits == 32 || layout == DRM_UNPU_LAYOUT_BF16_R16);
 	case TYPE_Q8_0:
+	case TYPE_Q5_0:
+	case TYPE_IQ4_NL:
 		return is->family == UNPU_FAMILY_Q && is->bits == 8;
 	case TYPE_Q4_0:
 		return is->family == UNPU_FAMILY_Q;
+	case TYPE_Q4_K:
+		return holds_k(is, layout, UNPU_FAMILY_Q4K, shape);
+	case TYPE_Q6_K:
+		return holds_k(is, layout, UNPU_FAMILY_Q6K, shape);
+	case TYPE_Q4_1:
+	case TYPE_Q5_1:
+	case TYPE_Q5_K:
+		return holds_k(is, layout, UNPU_FAMILY_Q8A, shape);
 	}
 	return false;
 }
 
-int unpu_rig_matrix(const struct drm_unpu_dev_info *info, uint32_t type, bool class_f32,
-		    struct drm_unpu_matrix *matrix)
+/* A model whose rows are not all whole groups has other types beside the one that is asked for. */
+static bool fits(const struct unpu_layout_info *is, const struct unpu_device_shape *s)
 {
-	uint32_t i, numeric = DRM_UNPU_CLASS_F32;
-	int best = -1;
+	return s->hidden % is->group == 0 && s->ffn % is->group == 0 &&
+	       s->heads * s->head_dim % is->group == 0;
+}
 
-	if (!class_f32 && (type == TYPE_Q8_0 || type == TYPE_Q4_0))
-		numeric = DRM_UNPU_CLASS_A8;
-	for (;;) {
-		for (i = 0; i < info->num_matrices && i < DRM_UNPU_MAX_MATRICES; i++) {
-			const struct drm_unpu_matrix *m = &info->matrices[i];
+static uint32_t layout_bytes(const struct drm_unpu_matrix *m)
+{
+	const struct unpu_layout_info *is = unpu_layout_info(m->layout);
 
-			if (m->numeric != numeric || !holds(m->layout, type))
-				continue;
-			if (best < 0 || unpu_layout_info(m->layout)->bits <
-			    unpu_layout_info(info->matrices[best].layout)->bits)
-				best = (int)i;
-		}
-		/* A device without a dot product has class f32 alone. */
-		if (best >= 0 || numeric == DRM_UNPU_CLASS_F32)
-			break;
-		numeric = DRM_UNPU_CLASS_F32;
+	return 32u * is->bits + 256u / is->group * is->scales;
+}
+
+static int smallest(const struct drm_unpu_dev_info *info, const struct unpu_device_shape *shape,
+		    bool plain, uint32_t numeric, struct drm_unpu_matrix *matrix)
+{
+	const struct drm_unpu_matrix *best = NULL;
+
+	for (uint32_t i = 0; i < info->num_matrices && i < DRM_UNPU_MAX_MATRICES; i++) {
+		const struct drm_unpu_matrix *m = &info->matrices[i];
+		const struct unpu_layout_info *is = unpu_layout_info(m->layout);
+
+		if (m->numeric != numeric || !is || !is->packed || !holds(m->layout, shape))
+			continue;
+		if (is->family > UNPU_FAMILY_Q && (plain || (is->group > 32 && !fits(is, shape))))
+			continue;
+		if (!best || layout_bytes(m) < layout_bytes(best))
+			best = m;
 	}
-	if (best < 0)
+	if (!best)
 		return -ENOTSUP;
-	*matrix = info->matrices[best];
+	*matrix = *best;
 	return 0;
+}
+
+int unpu_rig_matrix(const struct drm_unpu_dev_info *info, const struct unpu_device_shape *shape,
+		    bool plain, struct drm_unpu_matrix *matrix)
+{
+	/* A device without a dot product has class f32 alone. */
+	if (!shape->class_f32 && quantised(shape->type) &&
+	    !smallest(info, shape, plain, DRM_UNPU_CLASS_A8, matrix))
+		return 0;
+	return smallest(info, shape, plain, DRM_UNPU_CLASS_F32, matrix);
 }

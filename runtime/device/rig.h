@@ -54,9 +54,12 @@ int unpu_rig_run(struct unpu_rig *rig, uint32_t program_id, uint32_t repeat);
 /* The same with one dispatch that is made for it. */
 int unpu_rig_once(struct unpu_rig *rig, const struct unpu_rig_dispatch *dispatch);
 
-/* How the device would multiply by weights of a type (enum unpu_type). -ENOTSUP: it does not. */
-int unpu_rig_matrix(const struct drm_unpu_dev_info *info, uint32_t type, bool class_f32,
-		    struct drm_unpu_matrix *matrix);
+/*
+ * How the device would multiply by weights of the shape's type, plain: in floats or in
+ * quants with one scale a block alone. -ENOTSUP: it does not.
+ */
+int unpu_rig_matrix(const struct drm_unpu_dev_info *info, const struct unpu_device_shape *shape,
+		    bool plain, struct drm_unpu_matrix *matrix);
 
 uint64_t unpu_rig_now(void);
 

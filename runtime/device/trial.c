@@ -304,7 +304,7 @@ int unpu_trial_run(struct unpu_device *dev, const struct unpu_device_shape *shap
 		return ret;
 	t.kv_type = t.rig.info.kv_types & 1u << DRM_UNPU_KV_F16 ? DRM_UNPU_KV_F16 :
 								   DRM_UNPU_KV_F32;
-	ret = unpu_rig_matrix(&t.rig.info, shape->type, shape->class_f32, &t.matrix);
+	ret = unpu_rig_matrix(&t.rig.info, shape, false, &t.matrix);
 	ret = ret ? ret : make_weights(&t);
 	ret = ret ? ret : make_work(&t);
 	ret = ret ? ret : time_all(&t, ns);

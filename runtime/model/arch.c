@@ -16,7 +16,6 @@
 #define VOCAB_MAX	(1u << 20)
 #define CONTEXT_MAX	(1u << 20)
 
-#define SUPPORTED_TYPES	"F32, F16, BF16, Q8_0, Q4_0"
 #define VECTOR_TYPES	"F32, F16, BF16"
 
 /* ---- the table of architectures --------------------------------------------------------- */
@@ -372,9 +371,10 @@ static int check_type(const struct loader *l, const struct unpu_tensor *t, bool 
 
 	if (matrix ? !!unpu_type_info(t->type) : plain)
 		return 0;
-	return unpu_fail(l->log, -EINVAL, "tensor '%s' has type %s; supported there are %s",
+	return unpu_fail(l->log, -EINVAL, "tensor '%s' has type %s; supported there are %s: "
+			 "make the file anew with one of them",
 			 unpu_str_text(t->name).text, unpu_type_name(t->type),
-			 matrix ? SUPPORTED_TYPES : VECTOR_TYPES);
+			 matrix ? UNPU_TYPES : VECTOR_TYPES);
 }
 
 static int check_shape(const struct loader *l, const struct unpu_tensor *t, uint64_t d0,

@@ -454,7 +454,7 @@ static int check_size(const struct unpu_gguf *g, const struct unpu_tensor *t, ui
 		return err;
 	if (!info)
 		return unpu_fail(&g->log, -EINVAL, "tensor '%s' has the unknown type %" PRIu32
-				 "; supported are F32, F16, BF16, Q8_0, Q4_0",
+				 "; supported are " UNPU_TYPES,
 				 unpu_str_text(t->name).text, t->type);
 	if (t->dims[0] % info->block)
 		return unpu_fail(&g->log, -EINVAL, "tensor '%s' has rows of %" PRIu64

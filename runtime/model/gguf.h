@@ -28,6 +28,9 @@ enum unpu_type {
 	UNPU_TYPE_BF16 = 30,
 };
 
+/* All that unpu_type_info() knows. */
+#define UNPU_TYPES	"F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, IQ4_NL"
+
 struct unpu_type_info {
 	const char *name;	/* "Q8_0" */
 	uint32_t block;		/* elements of a block */

@@ -161,7 +161,7 @@ static void dequantise(const struct unpu_pack_row *row, uint32_t i, uint32_t n, 
 		return;
 	}
 	unpu_block_read(row->type, row->data, i / 32, &block);
-	if (block.offset == 0) {	/* fma is a call where no instruction is known to be there */
+	if (block.offset == 0) {	/* fma is a call where no instruction for it is known */
 		for (uint32_t j = 0; j < 32; j++)
 			out[j] = block.scale[j / 16] * (float)block.q[j];
 		return;

@@ -438,15 +438,20 @@ static void test_kinds(void **state)
 
 	(void)state;
 	e.data = tiny_model(&p, &e.size);
-	edit_type(&e, "blk.1.ffn_up.weight", 12);
-	refused(e, "tensor 'blk.1.ffn_up.weight' has type Q4_K; supported there are "
-		"F32, F16, BF16, Q8_0, Q4_0");
+	edit_type(&e, "blk.1.ffn_up.weight", 10);
+	refused(e, "tensor 'blk.1.ffn_up.weight' has type Q2_K; supported there are F32, F16, "
+		"BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, IQ4_NL: make the file "
+		"anew with one of them");
 	e.data = tiny_model(&p, &e.size);
-	edit_type(&e, "token_embd.weight", 14);
-	refused(e, "tensor 'token_embd.weight' has type Q6_K; supported there are F32");
+	edit_type(&e, "token_embd.weight", 11);
+	refused(e, "tensor 'token_embd.weight' has type Q3_K; supported there are F32");
 	e.data = tiny_model(&p, &e.size);
-	edit_type(&e, "output.weight", 3);
-	refused(e, "tensor 'output.weight' has type Q4_1;");
+	edit_type(&e, "output.weight", 23);
+	refused(e, "tensor 'output.weight' has type IQ4_XS;");
+	e.data = tiny_model(&p, &e.size);
+	edit_type(&e, "blk.0.attn_norm.weight", 14);
+	refused(e, "tensor 'blk.0.attn_norm.weight' has type Q6_K; supported there are F32, F16, "
+		"BF16: ");
 	e.data = tiny_model(&p, &e.size);
 	edit_type(&e, "blk.0.attn_norm.weight", UNPU_TYPE_Q8_0);
 	refused(e, "tensor 'blk.0.attn_norm.weight' has type Q8_0; supported there are "

@@ -344,11 +344,15 @@ static void test_tensor_shape(void **state)
 	refused(tensor("a", Q(1) << 32, Q(1) << 32, 0, 0, 32), "more than 2^63 elements");
 	refused(tensor("a", INT64_MAX, 1, 0, 0, 32), "more than 2^64 bytes");
 	refused(tensor("a", 8, 1, 4, 0, 32), "tensor 'a' has the unknown type 4; supported are "
-		"F32, F16, BF16, Q8_0, Q4_0");
+		"F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, IQ4_NL");
 	refused(tensor("a", 8, 1, UINT32_MAX, 0, 32), "the unknown type 4294967295");
 	refused(tensor("a", 33, 2, UNPU_TYPE_Q8_0, 0, 99),
 		"rows of 33 elements, not a multiple of the 32 of type Q8_0");
 	refused(tensor("a", 128, 1, 12, 0, 999), "not a multiple of the 256 of type Q4_K");
+	refused(tensor("a", 288, 2, 13, 0, 999), "rows of 288 elements, not a multiple of the 256 "
+		"of type Q5_K");
+	refused(tensor("a", 257, 1, 14, 0, 999), "not a multiple of the 256 of type Q6_K");
+	refused(tensor("a", 48, 1, 20, 0, 999), "not a multiple of the 32 of type IQ4_NL");
 }
 
 static void test_tensor_place(void **state)
@@ -385,7 +389,15 @@ static void test_types(void **state)
 	assert_int_equal(unpu_type_info(UNPU_TYPE_F32)->bytes, 4);
 	assert_int_equal(unpu_type_info(UNPU_TYPE_F16)->bytes, 2);
 	assert_int_equal(unpu_type_info(UNPU_TYPE_BF16)->bytes, 2);
-	assert_null(unpu_type_info(12));
+	assert_int_equal(unpu_type_info(UNPU_TYPE_Q4_K)->bytes, 144);
+	assert_int_equal(unpu_type_info(UNPU_TYPE_Q5_K)->bytes, 176);
+	assert_int_equal(unpu_type_info(UNPU_TYPE_Q6_K)->bytes, 210);
+	assert_int_equal(unpu_type_info(UNPU_TYPE_Q6_K)->block, 256);
+	assert_int_equal(unpu_type_info(UNPU_TYPE_Q4_1)->bytes, 20);
+	assert_int_equal(unpu_type_info(UNPU_TYPE_Q5_0)->bytes, 22);
+	assert_int_equal(unpu_type_info(UNPU_TYPE_Q5_1)->bytes, 24);
+	assert_int_equal(unpu_type_info(UNPU_TYPE_IQ4_NL)->bytes, 18);
+	assert_null(unpu_type_info(10));
 	assert_null(unpu_type_info(4));
 	assert_null(unpu_type_info(UINT32_MAX));
 	assert_string_equal(unpu_type_name(12), "Q4_K");
@@ -551,15 +563,15 @@ static void test_tensors(void **state)
 	add(&r, "sih", "general.alignment", UNPU_GGUF_U16, 8);
 	add(&r, "siqqqqiq", "z", 4, Q(2), Q(1), Q(3), Q(1), UNPU_TYPE_F16, Q(40));
 	add(&r, "siqqiq", "a.weight", 2, Q(32), Q(1), UNPU_TYPE_Q8_0, Q(0));
-	add(&r, "siqiq", "k", 1, Q(256), 12, Q(56));
+	add(&r, "siqiq", "k", 1, Q(256), 10, Q(56));
 	while (r.size % 8)
 		add(&r, "b", 0);
-	add(&r, "z", 56 + 144);
+	add(&r, "z", 56 + 84);
 	gguf = open_raw(&r);
 	assert_int_equal(unpu_gguf_num_tensors(gguf), 3);
 	t = unpu_gguf_tensor_at(gguf, 0);
 	assert_ptr_equal(t, unpu_gguf_tensor(gguf, "z"));
-	assert_ptr_equal(t->data, r.data + r.size - 200 + 40);
+	assert_ptr_equal(t->data, r.data + r.size - 140 + 40);
 	assert_int_equal(t->bytes, 12);
 	assert_int_equal(t->num_dims, 4);
 	assert_int_equal(t->dims[2], 3);
@@ -570,7 +582,7 @@ static void test_tensors(void **state)
 	assert_int_equal(t->dims[3], 1);
 	assert_true(unpu_str_is(t->name, "a.weight"));
 	t = unpu_gguf_tensor(gguf, "k");
-	assert_int_equal(t->type, 12);
+	assert_int_equal(t->type, 10);	/* Q2_K, which is known and no more */
 	assert_int_equal(t->bytes, 0);
 	assert_null(unpu_gguf_tensor(gguf, "a.weigh"));
 	assert_null(unpu_gguf_tensor(gguf, ""));

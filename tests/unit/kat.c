@@ -124,7 +124,8 @@ static int run(struct unpu_device *dev, const struct unpu_device_shape *shape, c
 static void test_right(void **state)
 {
 	static const uint32_t types[] = { UNPU_TYPE_F32, UNPU_TYPE_F16, UNPU_TYPE_BF16,
-					  UNPU_TYPE_Q8_0, UNPU_TYPE_Q4_0 };
+					  UNPU_TYPE_Q8_0, UNPU_TYPE_Q4_0, UNPU_TYPE_Q5_0,
+					  UNPU_TYPE_Q4_K, UNPU_TYPE_Q6_K, UNPU_TYPE_Q5_1 };
 	struct unpu_device_shape shape = small;
 	char why[160];
 	size_t i;
@@ -210,6 +211,16 @@ static void test_trial(void **state)
 	assert_int_equal(unpu_trial_run(dev, &shape, &ns), 0);
 	assert_true(ns > 0);
 	shape.type = UNPU_TYPE_Q4_0;
+	assert_int_equal(unpu_trial_run(dev, &shape, &ns), 0);
+	/* Rows that are no whole superblocks, then such that are. */
+	shape.type = UNPU_TYPE_Q4_K;
+	assert_int_equal(unpu_trial_run(dev, &shape, &ns), 0);
+	shape.hidden = 256;
+	shape.ffn = 512;
+	shape.heads = 4;
+	shape.head_dim = 64;
+	assert_int_equal(unpu_trial_run(dev, &shape, &ns), 0);
+	shape.type = UNPU_TYPE_Q6_K;
 	assert_int_equal(unpu_trial_run(dev, &shape, &ns), 0);
 	shape.type = 77;
 	assert_int_equal(unpu_trial_run(dev, &shape, &ns), -ENOTSUP);

@@ -172,7 +172,7 @@ static int ask_class(const struct test *t, uint32_t *numeric)
 		return err;
 	err = unpu_rig_init(&rig, dev);
 	if (!err) {
-		err = unpu_rig_matrix(&rig.info, t->shape.type, t->shape.class_f32, &matrix);
+		err = unpu_rig_matrix(&rig.info, &t->shape, true, &matrix);
 		*numeric = matrix.numeric;
 		unpu_rig_finish(&rig);
 	}
