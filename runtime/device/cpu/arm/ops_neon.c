@@ -50,6 +50,8 @@ void unpu_cpu_ops_init_neon(struct unpu_cpu_ops *ops)
 
 void unpu_cpu_ops_init_neon_inorder(struct unpu_cpu_ops *ops)
 {
-	set_mm(ops, DRM_UNPU_LAYOUT_Q4_R8_K16, DRM_UNPU_CLASS_A8,
-	       unpu_mm_q4_r8_k16_a8_neon_inorder);
+	const uint32_t a8 = DRM_UNPU_CLASS_A8;
+
+	set_mm(ops, DRM_UNPU_LAYOUT_Q8_R8_K16, a8, unpu_mm_q8_r8_k16_a8_neon_inorder);
+	set_mm(ops, DRM_UNPU_LAYOUT_Q4_R8_K16, a8, unpu_mm_q4_r8_k16_a8_neon_inorder);
 }
