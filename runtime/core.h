@@ -44,6 +44,7 @@ struct unpu_model {
 	struct unpu_tokenizer *tok;
 	struct unpu_arch *arch;		/* these three NULL: tokenizer only */
 	uint32_t threads;
+	bool clamp;
 	const struct unpu_cpu_isa *pack_for;
 	bool class_f32;
 	pthread_mutex_t lock;		/* `home`, homes' users; nothing is called under it */

@@ -83,7 +83,8 @@ static int open_device(struct unpu_home *home, const char *id)
 	struct unpu_model *m = home->model;
 	struct unpu_device_shape shape;
 	const struct unpu_device_params params = {
-		.threads = m->threads, .shape = &shape, .log = { home_log, home },
+		.threads = m->threads, .clamp_threads = m->clamp, .shape = &shape,
+		.log = { home_log, home },
 	};
 
 	unpu_core_shape(m, m->class_f32, &shape);

@@ -103,6 +103,7 @@ static int load_all(struct unpu_model *m, const void *data, uint64_t size,
 	ret = ret ? ret : check_vocab(m);
 	ret = ret ? ret : take_isa(m, params->pack_for);
 	m->threads = params->threads;
+	m->clamp = params->flags & UNPU_MODEL_CLAMP;
 	m->class_f32 = params->flags & UNPU_MODEL_CLASS_F32;
 	m->packed = params->flags & UNPU_MODEL_PACKED;
 	m->packed_fd = params->packed_fd;
@@ -150,7 +151,7 @@ static int load(const struct mapped *from, const void *data, uint64_t size,
 static int read_params(const struct unpu_model_params *from, struct unpu_model_params *params)
 {
 	const uint32_t known = UNPU_MODEL_VOCAB_ONLY | UNPU_MODEL_CLASS_F32 |
-			       UNPU_MODEL_INFO_ONLY | UNPU_MODEL_PACKED;
+			       UNPU_MODEL_INFO_ONLY | UNPU_MODEL_PACKED | UNPU_MODEL_CLAMP;
 	struct unpu_log log = { 0 };
 	int ret;
 

@@ -109,11 +109,18 @@ struct unpu_model;
  * while the model lives; the descriptor may be closed after the load. On the cpu alone.
  */
 #define UNPU_MODEL_PACKED	(1u << 3)
+/* No more threads on the cpu than processors that the process may use. */
+#define UNPU_MODEL_CLAMP	(1u << 4)
 
 struct unpu_model_params {
 	size_t size;		/* sizeof(struct unpu_model_params) */
 	uint32_t flags;		/* UNPU_MODEL_* */
-	uint32_t threads;	/* 0: as many as there are usable processors, up to 8 */
+	/*
+	 * 0: as many as there are usable processors, up to 8; how many of them decode is measured.
+	 * Else so many: fewer of them work for as long as that is faster, because processors are
+	 * busy with something else or too few. No result depends on it.
+	 */
+	uint32_t threads;
 	const char *device;	/* "auto" or NULL, "cpu", "vulkan:0", "accel:0", ... */
 	unpu_log_fn *log;	/* kept for the life of the model and its sessions; may be NULL */
 	void *log_arg;

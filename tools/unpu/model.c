@@ -190,6 +190,8 @@ int model_load(const struct settings *settings, const struct model_file *file, u
 	params.packed_fd = file->packed;
 	params.pack_for = settings->pack_for;
 	params.threads = settings->threads;
+	if (settings->clamp)
+		params.flags |= UNPU_MODEL_CLAMP;
 	params.log = log_library;
 	params.progress = progress_show;
 	log_subject(settings->model);

@@ -64,6 +64,14 @@ static int set_count(const struct parser *p, const struct option *o, const char 
 	return EXIT_OK;
 }
 
+static int set_team(const struct parser *p, const struct option *o, const char *value)
+{
+	if (strcmp(value, "auto"))
+		return set_count(p, o, value);
+	*(uint32_t *)((char *)p->settings + o->field) = 0;
+	return EXIT_OK;
+}
+
 static int set_float(const struct parser *p, const struct option *o, const char *value)
 {
 	float *field = (float *)((char *)p->settings + o->field);
@@ -168,6 +176,8 @@ static int set_value(const struct parser *p, const struct option *o, const char 
 	case OPTION_TEXT:
 		*(const char **)((char *)p->settings + o->field) = value;
 		return EXIT_OK;
+	case OPTION_TEAM:
+		return set_team(p, o, value);
 	case OPTION_COUNT:
 		return set_count(p, o, value);
 	case OPTION_FLOAT:

@@ -27,9 +27,11 @@ struct settings {
 	const char *text, *file, *tokens, *logits, *device;
 	const char *system, *form, *load, *save, *prompt_cache, *corpus;
 	const char *packed, *output, *pack_for;
+	const char *against;
 	uint32_t count, prompt_count, greedy, repeats, window;
 	uint32_t threads, context, batch, speculate;
 	enum unpu_kv kv;
+	bool class_f32;
 	float temperature, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty;
 	uint32_t top_k, repeat_last_n;
 	struct bias_list bias;
@@ -37,13 +39,14 @@ struct settings {
 	uint64_t seed;
 	size_t given[64];	/* fields that the command line says itself */
 	size_t num_given;
-	bool special, no_sandbox, stats, no_echo, tensors, json, chat, retry, cache;
+	bool special, no_sandbox, stats, clamp, no_echo, tensors, json, chat, retry, cache;
 };
 
 enum option_kind {
 	OPTION_FLAG,	/* bool */
 	OPTION_TEXT,	/* const char * */
 	OPTION_COUNT,	/* uint32_t */
+	OPTION_TEAM,	/* uint32_t, or "auto": 0 */
 	OPTION_FLOAT,	/* float */
 	OPTION_SEED,	/* uint64_t */
 	OPTION_KV,	/* enum unpu_kv */
@@ -63,7 +66,7 @@ struct option {
 	 */
 	const char *value;
 	const char *initial;	/* default, parsed like a value; NULL: zero */
-	double least, most;	/* OPTION_COUNT, OPTION_FLOAT */
+	double least, most;	/* OPTION_COUNT, OPTION_TEAM, OPTION_FLOAT */
 	const char *help;	/* NULL: for unpu itself, not shown */
 };
 
@@ -105,8 +108,11 @@ int options_ids(const char *subject, const char *text, size_t length, uint32_t *
 /* Options that several commands have. */
 #define OPTION_FIELD(member) offsetof(struct settings, member)
 #define OPTION_THREADS \
-	{ 't', "threads", OPTION_COUNT, OPTION_FIELD(threads), "N", NULL, 1, 64, \
-	  "threads; default: one per usable processor, up to 8" }
+	{ 't', "threads", OPTION_TEAM, OPTION_FIELD(threads), "N", NULL, 1, 64, \
+	  "threads; auto, the default: one per usable processor, up to 8, of which as many " \
+	  "decode as are measured to be fastest" }, \
+	{ 0, "clamp", OPTION_FLAG, OPTION_FIELD(clamp), NULL, NULL, 0, 0, \
+	  "with -t N: no more threads than usable processors" }
 #define OPTION_DEVICE \
 	{ 'd', "device", OPTION_TEXT, OPTION_FIELD(device), "DEVICE", "auto", 0, 0, \
 	  "a device that `unpu devices` lists" }

@@ -24,15 +24,27 @@
 /* Between two tokens the caller detokenizes and prints. */
 #define POOL_IDLE_SPIN_NS	100000u
 
-/* A share is taken in halves, the last ones at least 1/8 of it: what is left when a worker loses
- * its processor can be had by others, and undisturbed it is four pieces. */
-#define POOL_LEAST_PIECE	8u
+/*
+ * On processors that others want too, a worker gives its own up between two phases before the
+ * scheduler takes it in the middle of a piece, which would hold up all workers until it is back.
+ * Slices are 0.75 ms at least; who was away for longer than POOL_AWAY_NS has a new one.
+ */
+#define POOL_TURN_NS		2400000u
+#define POOL_AWAY_NS		400000u
+
+/* A share is taken in halves, the last ones at least such a part of it: what is left when a worker
+ * loses its processor can be had by others. Undisturbed, a share is four pieces of a token; phases
+ * of prompts are long enough for more, and for their ends to differ by more. */
+static const uint32_t pool_least_part[UNPU_POOL_KINDS] = {
+	[UNPU_POOL_DECODE] = 8, [UNPU_POOL_PROMPT] = 16,
+};
 
 struct pool_worker {
 	/* Units left of its share: from the lower to the upper 32 bits. Anybody takes from it. */
 	_Alignas(POOL_LINE) _Atomic uint64_t left;
 	/* Its own alone; worker 0 reads it between jobs. */
 	_Alignas(POOL_LINE) uint64_t done;	/* parts of phases, each whole one POOL_WHOLE */
+	uint64_t turn, seen;	/* when its slice began and when it was last looked at */
 	struct unpu_pool *pool;
 	pthread_t thread;
 	uint32_t index;
@@ -48,7 +60,8 @@ struct unpu_pool {
 	/* Written by who sets a phase up, read by all. */
 	_Alignas(POOL_LINE) atomic_uint size;	/* workers that have shares; the others are off */
 	atomic_uint piece;			/* the least one to take */
-	atomic_uint running, quit, slept;
+	atomic_uint running, quit, crowded;
+	_Atomic uint64_t lost;			/* ns that workers slept in the job */
 	_Alignas(POOL_LINE) const struct unpu_pool_job *job;
 	uint32_t units;				/* of the phase */
 	struct unpu_pool_team *team;		/* of the job */
@@ -111,6 +124,7 @@ static void pool_wait(struct unpu_pool *pool, unsigned int gen)
 {
 	int running = atomic_load_explicit(&pool->running, memory_order_relaxed) != 0;
 	uint32_t spins = running ? pool->spins : pool->idle_spins;
+	uint64_t start = 0;
 
 	/* A spinner without a processor of its own holds the one that a straggler needs. */
 	if (atomic_load_explicit(&pool->size, memory_order_relaxed) > pool->usable)
@@ -121,11 +135,13 @@ static void pool_wait(struct unpu_pool *pool, unsigned int gen)
 		pool_relax();
 	}
 	if (running)
-		atomic_fetch_add_explicit(&pool->slept, 1, memory_order_relaxed);
+		start = pool_now();
 	atomic_fetch_add(&pool->sleepers, 1);
 	while (atomic_load(&pool->generation) == gen)
 		pool_futex(&pool->generation, FUTEX_WAIT_PRIVATE, gen);
 	atomic_fetch_sub(&pool->sleepers, 1);
+	if (running)
+		atomic_fetch_add_explicit(&pool->lost, pool_now() - start, memory_order_relaxed);
 }
 
 static void pool_wake(struct unpu_pool *pool)
@@ -160,7 +176,7 @@ static void pool_deal(struct unpu_pool *pool, uint32_t units, uint32_t dealer)
 	uint32_t size = team->size, piece = units;
 
 	if (size > 1)
-		piece = units / size / POOL_LEAST_PIECE;
+		piece = units / size / pool_least_part[pool->job->kind];
 
 	pool->units = units;
 	atomic_store_explicit(&pool->unfinished, units, memory_order_relaxed);
@@ -263,6 +279,24 @@ static int pool_work(struct unpu_pool *pool, struct pool_worker *worker)
 	return 1;
 }
 
+/* Between two phases, of which it may be that none is left. */
+static void pool_give_way(struct unpu_pool *pool, struct pool_worker *worker)
+{
+	uint64_t now;
+
+	if (!atomic_load_explicit(&pool->crowded, memory_order_relaxed))
+		return;
+	now = pool_now();
+	if (now - worker->seen > POOL_AWAY_NS) {
+		worker->turn = now;
+	} else if (now - worker->turn > POOL_TURN_NS) {
+		sched_yield();
+		now = pool_now();
+		worker->turn = now;
+	}
+	worker->seen = now;
+}
+
 /* ---- jobs ------------------------------------------------------------------------------- */
 
 static void *pool_thread(void *arg)
@@ -278,6 +312,8 @@ static void *pool_thread(void *arg)
 			pool_park(pool, size);
 		else if (!pool_work(pool, worker))
 			pool_wait(pool, gen);
+		else
+			pool_give_way(pool, worker);
 	}
 	return NULL;
 }
@@ -306,7 +342,7 @@ static void pool_judge(struct unpu_pool *pool, uint64_t start)
 	}
 	unpu_pool_team_weigh(team, done);
 	unpu_pool_team_judge(team, now, now - start, pool->job->amount,
-			     atomic_exchange_explicit(&pool->slept, 0, memory_order_relaxed));
+			     atomic_exchange_explicit(&pool->lost, 0, memory_order_relaxed));
 	if (team->size != size)
 		unpu_pool_team_cut(team);
 }
@@ -318,6 +354,8 @@ void unpu_pool_run(struct unpu_pool *pool, const struct unpu_pool_job *job)
 	pool->job = job;
 	pool->team = &pool->teams[job->kind];
 	pool_set_size(pool, pool->team->size);
+	atomic_store_explicit(&pool->crowded, start < pool->team->crowded_until,
+			      memory_order_relaxed);
 	atomic_store_explicit(&pool->running, 1, memory_order_relaxed);
 	pool_next(pool, 0);
 	for (;;) {
@@ -327,6 +365,8 @@ void unpu_pool_run(struct unpu_pool *pool, const struct unpu_pool_job *job)
 			break;
 		if (!pool_work(pool, &pool->workers[0]))
 			pool_wait(pool, gen);
+		else
+			pool_give_way(pool, &pool->workers[0]);
 	}
 	if (pool->threads > 1)
 		pool_judge(pool, start);
@@ -396,7 +436,7 @@ static uint32_t pool_count(const struct unpu_pool_params *params,
 		return most < POOL_DEFAULT_THREADS ? most : POOL_DEFAULT_THREADS;
 	if (!params->clamp || params->threads <= most)
 		return params->threads;
-	unpu_log(log, UNPU_LOG_WARN, "cpu: %u threads on %u processor%s: %u work", params->threads,
+	unpu_log(log, UNPU_LOG_INFO, "cpu: %u threads on %u processor%s: %u work", params->threads,
 		 most, most == 1 ? "" : "s", most);
 	return most;
 }

@@ -29,16 +29,25 @@ uint32_t unpu_pool_cpus_quota(const char *root);
 
 /* Of a window: jobs that are judged together. */
 struct unpu_pool_window {
-	uint64_t ns, amount;
-	uint32_t jobs, slept;
+	uint64_t ns, amount, lost;
+	uint32_t jobs;
+};
+
+/* How many threads are best, when that is the pool's to choose: asked once, at the first tokens. */
+enum unpu_pool_ask {
+	UNPU_POOL_ASKED,	/* or never */
+	UNPU_POOL_ASK_WARM,	/* jobs that do not count: pages and caches are cold */
+	UNPU_POOL_ASK_FIRST,	/* those of the size at first */
+	UNPU_POOL_ASK_LESS	/* those of a smaller one */
 };
 
 struct unpu_pool_team {
 	uint32_t size, most;
 	uint32_t from;		/* != 0: size is on trial against this one, */
 	double steady;		/* which took so many ns a row */
-	int ask;		/* for a smaller one to be tried though nothing speaks for it */
+	enum unpu_pool_ask ask;
 	struct unpu_pool_window window;
+	uint64_t crowded_until;	/* others want its processors too */
 	uint64_t shrink_at, grow_at, shrink_wait, grow_wait;	/* ns of the monotonic clock */
 	double speed[UNPU_POOL_MAX_THREADS];	/* of the work lately; 1: as much as the mean */
 	int uneven;		/* shares are by speed; else alike */
@@ -47,9 +56,9 @@ struct unpu_pool_team {
 };
 
 void unpu_pool_team_init(struct unpu_pool_team *team, uint32_t size, uint32_t most, int ask);
-/* After a job that took ns, in which workers fell asleep `slept` times. */
+/* After a job that took ns, of which the workers together slept `lost`. */
 void unpu_pool_team_judge(struct unpu_pool_team *team, uint64_t now, uint64_t ns, uint32_t amount,
-			  uint32_t slept);
+			  uint64_t lost);
 /* done: what each worker did of the job, in any unit. */
 void unpu_pool_team_weigh(struct unpu_pool_team *team, const uint64_t *done);
 /* The shares by speed, when speeds were set. */

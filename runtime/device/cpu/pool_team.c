@@ -14,8 +14,17 @@
 #define WINDOW_JOBS	4u
 /* What speaks for itself is seen sooner. */
 #define SHORT_JOBS	2u
-/* The first tokens after a load fetch weights into caches and pages into tables. */
-#define ASK_AFTER	6u
+/* Of the time of all workers, the part slept in waiting for others: undisturbed, ends of phases and
+ * the choice of the token are a tenth at most. */
+#define LOST_PART	6u
+#define LOST_MUCH	2u	/* speaks for itself */
+#define ASK_JOBS	3u
+#define ASK_SLOWER	1.1
+
+/* Giving way, workers wait less for each other: that is no sign that the others are gone. */
+#define CROWDED_NS	500000000u
+/* Longer windows then: some turns of a queue for a processor. */
+#define CROWDED_WINDOW	4u
 
 #define WAIT_LEAST	50000000u
 #define WAIT_MOST	1600000000u
@@ -33,7 +42,7 @@ void unpu_pool_team_init(struct unpu_pool_team *team, uint32_t size, uint32_t mo
 	memset(team, 0, sizeof(*team));
 	team->size = size;
 	team->most = most;
-	team->ask = ask;
+	team->ask = ask && size > 1 ? UNPU_POOL_ASK_WARM : UNPU_POOL_ASKED;
 	team->shrink_wait = WAIT_LEAST;
 	team->grow_wait = WAIT_LEAST;
 	for (uint32_t i = 0; i < most; i++)
@@ -50,11 +59,10 @@ static void team_try(struct unpu_pool_team *team, uint32_t size)
 /* A smaller team may be better once workers wait for each other; a larger one always. */
 static void team_choose(struct unpu_pool_team *team, uint64_t now, int disturbed)
 {
-	if (team->size > 1 && (team->ask || (disturbed && now >= team->shrink_at)))
+	if (team->size > 1 && disturbed && now >= team->shrink_at)
 		team_try(team, (team->size + 1) / 2);
 	else if (team->size < team->most && now >= team->grow_at)
 		team_try(team, team->size * 2 < team->most ? team->size * 2 : team->most);
-	team->ask = 0;
 }
 
 /* The trial is over. */
@@ -83,45 +91,87 @@ static void team_decide(struct unpu_pool_team *team, uint64_t now, double ns)
 	*wait = *wait * 2 < WAIT_MOST ? *wait * 2 : WAIT_MOST;
 }
 
-static int window_full(const struct unpu_pool_team *team)
+static int window_full(const struct unpu_pool_team *team, uint64_t now)
 {
 	const struct unpu_pool_window *w = &team->window;
+	uint64_t enough = now < team->crowded_until ? CROWDED_WINDOW * WINDOW_NS : WINDOW_NS;
 
-	if (team->ask)
-		return w->jobs >= ASK_AFTER;
-	/* Twice as slow as the size it is tried against. */
-	if (team->from && w->jobs >= SHORT_JOBS)
-		return (double)w->ns > 2.0 * team->steady * (double)w->amount ||
-		       (w->jobs >= WINDOW_JOBS && w->ns >= WINDOW_NS);
-	if (w->jobs >= SHORT_JOBS && w->slept >= 8 * w->jobs && w->ns >= WINDOW_NS / 2)
+	if (team->ask == UNPU_POOL_ASK_WARM || team->ask == UNPU_POOL_ASK_FIRST)
+		return w->jobs >= ASK_JOBS;
+	/* Two tokens at half the speed are all that the answer costs where it is no. */
+	if (team->ask && w->jobs >= SHORT_JOBS &&
+	    (double)w->ns > ASK_SLOWER * team->steady * (double)w->amount)
 		return 1;
-	return w->jobs >= WINDOW_JOBS && w->ns >= WINDOW_NS;
+	/* Twice as slow as the size it is tried against. */
+	if (team->from && w->ns >= WINDOW_NS && w->jobs >= SHORT_JOBS &&
+	    (double)w->ns > 2.0 * team->steady * (double)w->amount)
+		return 1;
+	if (w->lost * LOST_MUCH >= w->ns * team->size && w->jobs >= SHORT_JOBS &&
+	    w->ns >= WINDOW_NS)
+		return 1;
+	return w->jobs >= WINDOW_JOBS && w->ns >= enough;
+}
+
+/* One window further; a size that is better is followed by the question for the next. */
+static void team_ask(struct unpu_pool_team *team, uint64_t now, double ns)
+{
+	uint32_t size = team->size;
+
+	if (team->ask == UNPU_POOL_ASK_WARM) {
+		team->ask = UNPU_POOL_ASK_FIRST;
+		return;
+	}
+	if (team->ask == UNPU_POOL_ASK_FIRST) {
+		team->ask = UNPU_POOL_ASK_LESS;
+		team->steady = ns;
+	} else {
+		team_decide(team, now, ns);
+	}
+	if (team->size == size && size > 1)
+		team_try(team, (size + 1) / 2);
+	else
+		team->ask = UNPU_POOL_ASKED;
+}
+
+/* Of a whole window, in ns a row. */
+static void team_window(struct unpu_pool_team *team, uint64_t now, double ns, int disturbed)
+{
+	int crowded = now < team->crowded_until;
+
+	if (disturbed)
+		team->crowded_until = now + CROWDED_NS;
+	if (team->ask) {
+		team_ask(team, now, ns);
+		return;
+	}
+	if (team->from)
+		team_decide(team, now, ns);
+	else
+		team->steady = ns;
+	/* Giving way has just begun, and may be enough. */
+	if (disturbed && !crowded)
+		return;
+	if (!team->from)
+		team_choose(team, now, disturbed);
 }
 
 void unpu_pool_team_judge(struct unpu_pool_team *team, uint64_t now, uint64_t ns, uint32_t amount,
-			  uint32_t slept)
+			  uint64_t lost)
 {
-	struct unpu_pool_window *w = &team->window;
-	double each;
-	int disturbed;
+	struct unpu_pool_window *w = &team->window, whole;
 
 	if (team->most == 1)
 		return;
 	w->ns += ns;
 	w->amount += amount ? amount : 1;
 	w->jobs++;
-	w->slept += slept;
-	if (!window_full(team))
+	w->lost += lost;
+	if (!window_full(team, now))
 		return;
-	each = (double)w->ns / (double)w->amount;
-	disturbed = w->slept >= w->jobs;
+	whole = *w;
 	*w = (struct unpu_pool_window){ 0 };
-	if (team->from)
-		team_decide(team, now, each);
-	else
-		team->steady = each;
-	if (!team->from)
-		team_choose(team, now, disturbed);
+	team_window(team, now, (double)whole.ns / (double)whole.amount,
+		    whole.lost * LOST_PART >= whole.ns * team->size);
 }
 
 /* ---- shares ----------------------------------------------------------------------------- */

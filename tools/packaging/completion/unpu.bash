@@ -120,14 +120,14 @@ _unpu()
 	words) _unpu_reply -W "$words" -- "$current"; return ;;
 	esac
 	case $command in
-	run) options='-p --prompt -f --file --chat --system --template -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed --load --save --prompt-cache -t --threads -d --device -c --context --kv --batch --speculate --packed --cache --no-sandbox --no-echo --json --stats -h --help' ;;
-	chat) options='--system --template --load -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed -t --threads -d --device -c --context --kv --batch --speculate --packed --cache --no-sandbox --stats -h --help' ;;
-	eval) options='--text --window --json --tokens --logits --greedy -t --threads -d --device -c --context --kv --batch --packed --cache --no-sandbox -h --help' ;;
+	run) options='-p --prompt -f --file --chat --system --template -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed --load --save --prompt-cache -t --threads --clamp -d --device -c --context --kv --batch --speculate --packed --cache --no-sandbox --no-echo --json --stats -h --help' ;;
+	chat) options='--system --template --load -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed -t --threads --clamp -d --device -c --context --kv --batch --speculate --packed --cache --no-sandbox --stats -h --help' ;;
+	eval) options='--text --window --json --tokens --logits --greedy -t --threads --clamp -d --device -c --context --kv --batch --packed --cache --no-sandbox -h --help' ;;
 	tokenize) options='-p --prompt -f --file --special --no-sandbox -h --help' ;;
 	detokenize) options='--no-sandbox -h --help' ;;
-	bench) options='-p --prompt-tokens -n --count -r --repeats -t --threads -d --device -c --context --kv --batch --packed --cache --no-sandbox --json -h --help' ;;
+	bench) options='-p --prompt-tokens -n --count -r --repeats -t --threads --clamp -d --device -c --context --kv --batch --packed --cache --no-sandbox --json -h --help' ;;
 	info) options='--tensors --json --no-sandbox -h --help' ;;
-	pack) options='-o --output --for -t --threads --no-sandbox -h --help' ;;
+	pack) options='-o --output --for -t --threads --clamp --no-sandbox -h --help' ;;
 	devices) options='--json --retry -h --help' ;;
 	esac
 	if [[ $current == -* ]]; then
