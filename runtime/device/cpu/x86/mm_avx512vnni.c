@@ -76,8 +76,10 @@ UNPU_INLINE void a8_tile(const struct unpu_mm_args *a, const struct panel *p, ui
 		const uint64_t at = (uint64_t)t0 * blocks + b;
 		__m512 dw = load_half(p->scales + 32 * b);
 
-		if (tokens == 1)
+		if (tokens == 1) {
 			unpu_prefetch(quants, block_bytes(type));
+			unpu_prefetch_scales(p->scales + 32 * b, 32);
+		}
 		block_dots(a, quants, at, tokens, type, sum);
 		UNPU_UNROLL
 		for (uint32_t t = 0; t < tokens; t++) {

@@ -191,6 +191,8 @@ UNPU_INLINE void group(struct tile *x, const uint8_t *quants, const uint8_t *rec
 	const struct input *in = x->in;
 	__m512 d = load_half(record), s[8];
 
+	if (tokens == 1)
+		unpu_prefetch_scales(record, GROUP * scale_bytes(family));
 	UNPU_UNROLL
 	for (uint32_t t = 0; t < tokens; t++)
 		s[t] = _mm512_setzero_ps();
@@ -229,8 +231,10 @@ UNPU_INLINE void a8_tile(const struct unpu_mm_args *a, const struct panel *p,
 		if (family != Q8A) {
 			group(&x, quants, scales, tokens, family, acc);
 		} else {
-			if (tokens == 1)
+			if (tokens == 1) {
 				unpu_prefetch(quants, block_bytes(family));
+				unpu_prefetch_scales(scales, scale_bytes(family));
+			}
 			q8a_block(&x, quants, scales, tokens, acc);
 			x.in += tokens;
 			x.q += 32;
