@@ -54,6 +54,39 @@ head -c 3000 /dev/urandom >"$work/bytes"
 run eval "$model" --text "$work/bytes" --window 32
 check 'any bytes are a text' is_quiet
 
+# ---- against another ----
+
+run eval "$model" --text "$work/text" --window 64 --logits "$work/base"
+check '--logits with --text' is_quiet
+check '--logits changes nothing' cmp "$work/result" "$work/out"
+n=$(sed 's/.*, \([0-9]*\) tokens scored.*/\1/' "$work/result")
+run eval "$model" --tokens 1 --logits "$work/one"
+row=$(wc -c <"$work/one")
+same 'it holds what was scored' $((n * row)) "$(wc -c <"$work/base")"
+run eval "$model" --text "$work/text" --window 64 --against "$work/base"
+check '--against' is_quiet
+same 'a model is not apart from itself' \
+	'divergence 0.000000 +- 0.000000, the same likeliest token in 100.00 %' \
+	"$(sed -n 2p "$work/out")"
+same 'the perplexity stays' "$(cat "$work/result")" "$(sed -n 1p "$work/out")"
+"${unpu[@]}" eval "$model" --text "$work/text" --window 64 --against - <"$work/base" \
+	>"$work/piped" 2>"$work/err"
+status=$?
+check '--against - is stdin' cmp "$work/out" "$work/piped"
+run eval "$model" --text "$work/text" --window 32 --against "$work/base"
+check '--against: another window' is_one_line 1 "$work/base holds"
+head -c 1000 "$work/base" | "${unpu[@]}" eval "$model" --text "$work/text" --window 64 \
+	--against - >"$work/out" 2>"$work/err"
+status=$?
+check '--against: a pipe that ends early' is_one_line 1 'ends before the text does'
+run eval "$model" --text "$work/text" --against "$work/none"
+check '--against: no such file' is_one_line 1 "$work/none"
+run eval "$model" --tokens '1 2' --greedy 1 --against "$work/base"
+check '--against without --text' is_one_line 2 '--against needs --text'
+"${unpu[@]}" eval "$model" --text - --against - </dev/null >"$work/out" 2>"$work/err"
+status=$?
+check 'one stdin is not two files' is_one_line 2 stdin
+
 # ---- the value ----
 
 have_python 'perplexity against an independent computation' numpy || finish
@@ -95,4 +128,31 @@ assert set(r) == {"perplexity", "error", "tokens", "windows", "window", "model",
                   "device_name"}, r
 assert r["model"] == sys.argv[2] and r["kv"] == "f16", r
 ' "$work/out" "$model"
+
+# The same model with 4 bits, in both classes: the logits of both, compared by numpy.
+make_tiny llama q4_0 context=256
+for class in '' --class-f32; do
+	# shellcheck disable=SC2086
+	run eval "$tiny" --text "$work/text" --window 64 --logits "$work/logits" $class
+	check "q4_0 $class" is_quiet
+	# shellcheck disable=SC2086
+	run eval "$tiny" --text "$work/text" --window 64 --against "$work/base" --json $class
+	check "q4_0 $class --against" is_quiet
+	check "q4_0 $class: the divergence" "$python" -c '
+import json, sys
+import numpy
+r = json.load(open(sys.argv[1]))
+p, q = (numpy.fromfile(f, "<f4").astype(float).reshape(-1, int(sys.argv[4]) // 4)
+        for f in sys.argv[2:4])
+lp, lq = (x - numpy.log(numpy.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)) -
+          x.max(1, keepdims=True) for x in (p, q))
+kl = (numpy.exp(lp) * (lp - lq)).sum(1)
+assert r["divergence"] > 0 and abs(r["divergence"] / kl.mean() - 1) < 1e-4, (r, kl.mean())
+error = kl.std() / numpy.sqrt(len(kl) - 1)
+assert abs(r["divergence_error"] / error - 1) < 1e-3, (r, error)
+assert abs(r["same_first"] - (p.argmax(1) == q.argmax(1)).mean()) < 1e-6, r
+' "$work/out" "$work/base" "$work/logits" "$row"
+	mv "$work/logits" "$work/logits.${class:-a8}"
+done
+check '--class-f32 is another computation' eval '! cmp -s "$work"/logits.*'
 finish

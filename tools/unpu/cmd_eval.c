@@ -31,12 +31,15 @@ static const struct option options[] = {
 	  "perplexity of the text in FILE, - is stdin" },
 	{ 0, "window", OPTION_COUNT, OPTION_FIELD(window), "N", NULL, 4, INT32_MAX,
 	  "tokens of a window; default: 512, or the context if that is smaller" },
+	{ 0, "against", OPTION_TEXT, OPTION_FIELD(against), "FILE", NULL, 0, 0,
+	  "also compare with the logits in FILE, which --logits wrote for the same text" },
 	OPTION_JSON("the result as JSON"),
 	OPTION_HEADING("Comparison"),
 	{ 0, "tokens", OPTION_TEXT, OPTION_FIELD(tokens), "IDS", NULL, 0, 0,
 	  "the tokens, ids separated by blanks" },
 	{ 0, "logits", OPTION_TEXT, OPTION_FIELD(logits), "FILE", NULL, 0, 0,
-	  "write the logits after each token, float32, little-endian" },
+	  "write the logits after each token, float32, little-endian; with --text those that "
+	  "are scored" },
 	{ 0, "greedy", OPTION_COUNT, OPTION_FIELD(greedy), "N", NULL, 1, INT32_MAX,
 	  "write the N likeliest ids that follow to stdout" },
 	OPTION_HEADING("Machine"),
@@ -44,6 +47,8 @@ static const struct option options[] = {
 	OPTION_DEVICE,
 	OPTION_CONTEXT("tokens there is room for; default: the model's, but not above 2048"),
 	OPTION_KV_TYPE,
+	{ 0, "class-f32", OPTION_FLAG, OPTION_FIELD(class_f32), NULL, NULL, 0, 0,
+	  "keep activations in float32, where quantised weights would meet 8 bits" },
 	OPTION_BATCH,
 	OPTIONS_PACKED,
 	OPTION_NO_SANDBOX,
@@ -56,8 +61,9 @@ static int check_options(struct eval *e)
 
 	if (!s->tokens)
 		return fail_usage("eval: --text FILE or --tokens IDS is missing");
-	if (s->window || s->json)
-		return fail_usage("eval: %s needs --text", s->window ? "--window" : "--json");
+	if (s->window || s->json || s->against)
+		return fail_usage("eval: %s needs --text", s->window ? "--window" :
+				  s->json ? "--json" : "--against");
 	if (!s->logits && !s->greedy)
 		return fail_usage("eval: give --logits FILE, --greedy N or both");
 	status = options_ids("eval: --tokens", s->tokens, strlen(s->tokens), &e->ids, &e->count);
@@ -73,7 +79,8 @@ static int open_model(struct eval *e)
 	struct unpu_model_info info = { .size = sizeof(info) };
 	int status;
 
-	status = model_open(e->settings, 0, &e->model);
+	status = model_open(e->settings, e->settings->class_f32 ? UNPU_MODEL_CLASS_F32 : 0,
+			    &e->model);
 	if (status)
 		return status;
 	unpu_model_info(e->model, &info);
@@ -199,9 +206,9 @@ static int eval_text(const struct settings *s)
 	struct input text = { 0 };
 	int status;
 
-	if (s->tokens || s->logits || s->greedy)
-		return fail_usage("eval: --text and %s exclude each other", s->tokens ? "--tokens" :
-				  s->logits ? "--logits" : "--greedy");
+	if (s->tokens || s->greedy)
+		return fail_usage("eval: --text and %s exclude each other",
+				  s->tokens ? "--tokens" : "--greedy");
 	status = input_open(&text, s->corpus);
 	if (!status)
 		status = perplexity_main(s, &text);
@@ -219,6 +226,9 @@ static const struct doc_item examples[] = {
 	{ "unpu eval model.gguf --text wiki.test.raw", "Perplexity of a text." },
 	{ "unpu eval model.gguf --text wiki.test.raw --kv int8 --json",
 	  "The same with a smaller cache, for a program to read." },
+	{ "unpu eval f32.gguf --text wiki.test.raw --class-f32 --kv f32 --logits base.f32 && "
+	  "unpu eval q4_0.gguf --text wiki.test.raw --against base.f32",
+	  "What quantisation costs: perplexities, and how far the two differ." },
 	{ "unpu eval model.gguf --tokens '1 15043 3186' --logits logits.f32 --greedy 8",
 	  "What the model says after three tokens." },
 	{ NULL, NULL },
@@ -226,13 +236,17 @@ static const struct doc_item examples[] = {
 
 const struct command cmd_eval = {
 	.name = "eval",
-	.usage = "MODEL --text FILE | --tokens IDS [--logits FILE] [--greedy N] [OPTIONS]",
+	.usage = "MODEL --text FILE [--against FILE] | --tokens IDS [--greedy N] "
+		 "[--logits FILE] [OPTIONS]",
 	.brief = "perplexity of a text; logits of given tokens",
 	.details = "With --text: how well the model foresees a text, as perplexity, the lower the "
 		   "better. The text is cut into windows of 512 tokens, each of them begins with "
 		   "the token that begins a text if the model has one, and the second half of each "
 		   "is scored. A text shorter than a window is one window; what is left after the "
-		   "last whole window is not scored.\n\n"
+		   "last whole window is not scored. With --against also how far what it says "
+		   "of the next token is from what another model or another setting said: the "
+		   "mean Kullback-Leibler divergence, in nats, and how often both have the same "
+		   "likeliest token.\n\n"
 		   "With --tokens: what the model says after given tokens, to compare it with "
 		   "others. FILE gets vocabulary x tokens values; it is complete or not there at "
 		   "all. Tokens that end a text do not end the greedy ids.",

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tools/unpu/interrupt.h"
 #include "tools/unpu/json.h"
@@ -27,10 +29,15 @@ struct perplexity {
 	uint32_t begin;		/* the token that begins a text */
 	uint32_t window;
 	size_t windows;
-	float *logits;
+	float *logits, *base;	/* base: of --against */
+	struct output save;
+	struct input against;
 	/* of the tokens scored: how many, the sums of -log p and of its squares */
 	size_t scored;
 	double sum, squares;
+	/* against `base`: sums of the divergence and its squares, positions with the same first */
+	double apart, apart_squares;
+	size_t same;
 };
 
 /* ---- the text ---------------------------------------------------------------------------- */
@@ -90,23 +97,54 @@ static int choose_window(struct perplexity *p)
 
 /* ---- scores ------------------------------------------------------------------------------ */
 
-/* -log p of the token after softmax. */
-static double surprise(const float *logits, uint32_t vocab, uint32_t id)
+static uint32_t first_of(const float *logits, uint32_t vocab)
 {
-	float most = logits[0];
+	uint32_t most = 0, i;
+
+	for (i = 1; i < vocab; i++)
+		most = logits[i] > logits[most] ? i : most;
+	return most;
+}
+
+/* log of the sum of e^logit. */
+static double log_sum(const float *logits, uint32_t vocab)
+{
+	float most = logits[first_of(logits, vocab)];
 	double sum = 0;
 	uint32_t i;
 
-	for (i = 1; i < vocab; i++)
-		most = logits[i] > most ? logits[i] : most;
 	for (i = 0; i < vocab; i++)
 		sum += expf(logits[i] - most);
-	return log(sum) + most - logits[id];
+	return log(sum) + most;
 }
 
+/* sum of p log(p / q), p being what `base` says. */
+static double divergence(const float *base, const float *logits, uint32_t vocab)
+{
+	double p_sum = log_sum(base, vocab), q_sum = log_sum(logits, vocab), sum = 0;
+	uint32_t i;
+
+	for (i = 0; i < vocab; i++) {
+		double p = base[i] - p_sum;
+
+		sum += exp(p) * (p - (logits[i] - q_sum));
+	}
+	return sum;
+}
+
+static void compare(struct perplexity *p, const float *base, const float *logits)
+{
+	double x = divergence(base, logits, p->info.vocab);
+
+	p->apart += x;
+	p->apart_squares += x * x;
+	p->same += first_of(base, p->info.vocab) == first_of(logits, p->info.vocab);
+}
+
+/* -log p of the token after softmax. */
 static void score(struct perplexity *p, const float *logits, uint32_t id)
 {
-	double x = surprise(logits, p->info.vocab, id);
+	double x = log_sum(logits, p->info.vocab) - logits[id];
 
 	p->sum += x;
 	p->squares += x * x;
@@ -118,15 +156,75 @@ static double value(const struct perplexity *p)
 	return exp(p->sum / (double)p->scored);
 }
 
-/* Standard error: that of the mean of -log p, carried through exp(). */
-static double error(const struct perplexity *p)
+/* Standard error of the mean of all that was scored. */
+static double mean_error(const struct perplexity *p, double sum, double squares)
 {
-	double n = (double)p->scored, mean = p->sum / n, variance = p->squares / n - mean * mean;
+	double n = (double)p->scored, mean = sum / n, variance = squares / n - mean * mean;
 
 	if (p->scored < 2 || variance < 0)
 		return 0;
-	return value(p) * sqrt(variance / (n - 1));
+	return sqrt(variance / (n - 1));
 }
+
+/* That of the mean of -log p, carried through exp(). */
+static double error(const struct perplexity *p)
+{
+	return value(p) * mean_error(p, p->sum, p->squares);
+}
+
+/* ---- the logits of --logits and --against -------------------------------------------------- */
+
+/* A file of another size is of another text, window or vocabulary. */
+static int check_base(const struct perplexity *p)
+{
+	uint64_t tokens = (uint64_t)p->windows * (p->window - 1 - p->window / 2);
+	uint64_t want = tokens * p->info.vocab * sizeof(float);
+	struct stat st;
+
+	if (!p->against.open || fstat(p->against.fd, &st) || !S_ISREG(st.st_mode) ||
+	    (uint64_t)st.st_size == want)
+		return EXIT_OK;
+	return fail("%s holds %" PRIu64 " bytes, the logits of %" PRIu64 " tokens are %" PRIu64,
+		    p->against.name, (uint64_t)st.st_size, tokens, want);
+}
+
+static int read_base(struct perplexity *p, size_t n)
+{
+	size_t bytes = n * p->info.vocab * sizeof(float), at = 0;
+	ssize_t got;
+
+	while (at < bytes) {
+		got = read(p->against.fd, (char *)p->base + at, bytes - at);
+		if (got < 0 && errno == EINTR && !interrupted())
+			continue;
+		if (got < 0)
+			return fail("cannot read %s: %s", p->against.name, strerror(errno));
+		if (!got)
+			return fail("%s ends before the text does", p->against.name);
+		at += (size_t)got;
+	}
+	return EXIT_OK;
+}
+
+/* n rows of p->logits, which ids[0..n) follow. */
+static int score_rows(struct perplexity *p, const uint32_t *ids, uint32_t n)
+{
+	uint32_t vocab = p->info.vocab, i;
+	int status = EXIT_OK;
+
+	if (p->against.open)
+		status = read_base(p, n);
+	for (i = 0; i < n && !status; i++) {
+		score(p, p->logits + (size_t)i * vocab, ids[i]);
+		if (p->against.open)
+			compare(p, p->base + (size_t)i * vocab, p->logits + (size_t)i * vocab);
+	}
+	if (!status && p->save.path)
+		status = output_write(&p->save, p->logits, (size_t)n * vocab * sizeof(float));
+	return status;
+}
+
+/* ---- the windows --------------------------------------------------------------------------- */
 
 static int library_error(const struct perplexity *p, int err)
 {
@@ -137,8 +235,8 @@ static int library_error(const struct perplexity *p, int err)
 static int score_window(struct perplexity *p, size_t which, uint32_t *ids)
 {
 	uint64_t total = (uint64_t)p->windows * p->window, before = (uint64_t)which * p->window;
-	uint32_t at = p->window / 2, n, i;
-	int err;
+	uint32_t at = p->window / 2, n;
+	int err, status;
 
 	if (p->has_begin)
 		ids[0] = p->begin;
@@ -151,8 +249,9 @@ static int score_window(struct perplexity *p, size_t which, uint32_t *ids)
 		n = p->window - 1 - at;
 		n = n < ROWS ? n : ROWS;
 		err = unpu_session_logits(p->session, ids + at, n, p->logits);
-		for (i = 0; err >= 0 && i < n; i++)
-			score(p, p->logits + (size_t)i * p->info.vocab, ids[at + i + 1]);
+		status = err < 0 ? EXIT_OK : score_rows(p, ids + at + 1, n);
+		if (status)
+			return status;
 	}
 	if (err < 0)
 		return library_error(p, err);
@@ -166,7 +265,8 @@ static int score_all(struct perplexity *p)
 	size_t i;
 
 	p->logits = calloc(ROWS, (size_t)p->info.vocab * sizeof(float));
-	if (!p->logits)
+	p->base = p->against.open ? calloc(ROWS, (size_t)p->info.vocab * sizeof(float)) : NULL;
+	if (!p->logits || (p->against.open && !p->base))
 		return fail("the logits: %s", strerror(ENOMEM));
 	interrupt_cancels(p->session);
 	progress_begin("scoring");
@@ -174,21 +274,39 @@ static int score_all(struct perplexity *p)
 		status = score_window(p, i, p->ids + i * p->window);
 	progress_end();
 	interrupt_cancels(NULL);
+	if (!status && p->save.path)
+		status = output_commit(&p->save);
 	return status;
 }
 
 /* ---- results ----------------------------------------------------------------------------- */
 
+static void put_lines(const struct perplexity *p)
+{
+	double n = (double)p->scored;
+
+	out_printf("perplexity %.4f +- %.4f, %zu tokens scored in %zu windows\n", value(p),
+		   error(p), p->scored, p->windows);
+	if (p->against.open)
+		out_printf("divergence %.6f +- %.6f, the same likeliest token in %.2f %%\n",
+			   p->apart / n, mean_error(p, p->apart, p->apart_squares),
+			   100 * (double)p->same / n);
+}
+
 static void put_result(const struct perplexity *p)
 {
 	if (!p->settings->json) {
-		out_printf("perplexity %.4f +- %.4f, %zu tokens scored in %zu windows\n", value(p),
-			   error(p), p->scored, p->windows);
+		put_lines(p);
 		return;
 	}
 	json_open(NULL, '{');
 	json_exact("perplexity", value(p));
 	json_exact("error", error(p));
+	if (p->against.open) {
+		json_exact("divergence", p->apart / (double)p->scored);
+		json_exact("divergence_error", mean_error(p, p->apart, p->apart_squares));
+		json_exact("same_first", (double)p->same / (double)p->scored);
+	}
 	json_count("tokens", p->scored);
 	json_count("windows", p->windows);
 	json_count("window", p->window);
@@ -199,10 +317,28 @@ static void put_result(const struct perplexity *p)
 	json_close('}');
 }
 
+/* Before the model is loaded. */
+static int open_files(struct perplexity *p)
+{
+	const struct settings *s = p->settings;
+	int status = EXIT_OK;
+
+	if (s->against && !strcmp(s->against, "-") && !strcmp(s->corpus, "-"))
+		return fail_usage("eval: stdin is either --text or --against");
+	if (s->against)
+		status = input_open(&p->against, s->against);
+	if (!status && s->logits)
+		status = output_open(&p->save, s->logits);
+	return status;
+}
+
 static int measure(struct perplexity *p, struct input *text)
 {
-	int status = model_open(p->settings, 0, &p->model);
+	uint32_t flags = p->settings->class_f32 ? UNPU_MODEL_CLASS_F32 : 0;
+	int status = open_files(p);
 
+	if (!status)
+		status = model_open(p->settings, flags, &p->model);
 	if (!status) {
 		unpu_model_info(p->model, &p->info);
 		find_begin(p);
@@ -210,6 +346,8 @@ static int measure(struct perplexity *p, struct input *text)
 	}
 	if (!status)
 		status = choose_window(p);
+	if (!status)
+		status = check_base(p);
 	if (!status)
 		status = session_open(p->model, &p->sized, 0, 0, UNPU_SESSION_NO_END, &p->session);
 	if (!status)
@@ -226,7 +364,10 @@ int perplexity_main(const struct settings *settings, struct input *text)
 
 	unpu_session_destroy(p.session);
 	unpu_model_destroy(p.model);
+	output_discard(&p.save);
+	input_close(&p.against);
 	free(p.ids);
 	free(p.logits);
+	free(p.base);
 	return status;
 }
