@@ -4,8 +4,8 @@
 #
 # Tokens per second with one thread for each usable processor and nothing beside are 1.00; the
 # other conditions are measured in turn with it and shown as ratios of the medians:
-#   over      OVER threads (8), however few processors there are (--no-clamp)
-#   clamped   OVER threads, of which no more work than there are processors
+#   over      OVER threads (8), however few processors there are
+#   clamped   OVER threads with --clamp: no more than there are processors
 #   auto      no -t
 #   one       one thread
 #   busy N    a thread for each processor, N endless loops of the shell beside
@@ -25,8 +25,8 @@ unpu=${UNPU:-$(dirname "$0")/../../build/unpu}
 [ -x "$unpu" ] || { echo "pool.sh: no $unpu; run make" >&2; exit 2; }
 model=$1 rounds=${ROUNDS:-7} over=${OVER:-8} busy=${BUSY:-1 2 8} cpus=$(nproc)
 most=$(printf '%s\n' $busy | sort -n | tail -1)
-no_clamp=--no-clamp apart=
-"$unpu" bench --help | grep -q -e --no-clamp || no_clamp=
+clamp=--clamp apart=
+"$unpu" bench --help | grep -q -e --clamp || clamp=
 [ "${APART:-0}" = 0 ] || apart=setsid
 
 results=$(mktemp -d)
@@ -54,16 +54,16 @@ one() {
 
 for round in $(seq "$rounds"); do
 	one even 0 -t "$cpus"
-	one over 0 -t "$over" $no_clamp
-	one clamped 0 -t "$over"
+	one over 0 -t "$over"
+	one clamped 0 -t "$over" $clamp
 	one auto 0
 	one one 0 -t 1
 	for n in $busy; do
 		one even "$n" -t "$cpus"
 		one one "$n" -t 1
 	done
-	one over "$most" -t "$over" $no_clamp
-	one clamped "$most" -t "$over"
+	one over "$most" -t "$over"
+	one clamped "$most" -t "$over" $clamp
 done
 
 exec python3 - "$results" "$cpus" "$over" "$most" <<'EOF_PYTHON'
