@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest of insns.sh: insns [again]. Calls every mm twin of each NEON instruction set that the
- * one below has not, for 1 and for 4 tokens. A system call that no kernel has, with the number of
- * the cell, is a mark before and after: the plugin counts in between. Prints a line for each:
- * number, instruction set, twin, tokens, multiply-adds. "again": one panel of rows is done twice,
- * which a gate has to notice.
+ * The guest of insns.sh: insns [again]. Calls every mm twin of NEON, in the schedule for in-order
+ * cores where that is another, and with dotprod, for 1 and for 4 tokens. A system call that no
+ * kernel has, with the number of the cell, is a mark before and after: the plugin counts in
+ * between. Prints a line for each: number, instruction set, twin, tokens, multiply-adds. "again":
+ * one panel of rows is done twice, which a gate has to notice.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,22 +70,26 @@ static uint32_t count(unpu_mm_fn *fn, uint32_t layout, uint32_t tokens, uint32_t
 	return err ? 0 : mm.rows * mm.k * tokens;
 }
 
-/* The twins that ops has and below has not. */
-static int count_all(const struct unpu_cpu_ops *ops, const struct unpu_cpu_ops *below,
-		     uint32_t *cell, int again)
+/* The twins that one mask has and another has not. */
+static int count_all(const char *isa, uint32_t mask, uint32_t mask_below, uint32_t *cell,
+		     int again)
 {
+	struct unpu_cpu_ops ops, below;
+
+	unpu_cpu_ops_init(&ops, mask);
+	unpu_cpu_ops_init(&below, mask_below);
 	for (uint32_t i = 0; i < DRM_UNPU_LAYOUT_COUNT * 2; i++) {
 		uint32_t layout = i / 2, numeric = i % 2;
-		unpu_mm_fn *fn = ops->mm[layout][numeric];
+		unpu_mm_fn *fn = ops.mm[layout][numeric];
 
-		if (!fn || fn == below->mm[layout][numeric])
+		if (!fn || fn == below.mm[layout][numeric])
 			continue;
 		for (uint32_t tokens = 1; tokens <= 4; tokens += 3) {
 			uint32_t macs = count(fn, layout, tokens, *cell, again);
 
 			if (!macs)
 				return 1;
-			printf("%u %s %s_%s %u %u\n", (*cell)++, ops->name,
+			printf("%u %s %s_%s %u %u\n", (*cell)++, isa,
 			       unpu_layout_info(layout)->name,
 			       numeric == DRM_UNPU_CLASS_A8 ? "a8" : "f32", tokens, macs);
 		}
@@ -95,24 +99,16 @@ static int count_all(const struct unpu_cpu_ops *ops, const struct unpu_cpu_ops *
 
 int main(int argc, char **argv)
 {
-	static const uint32_t masks[] = {
-		UNPU_CPU_MASK_C, UNPU_CPU_MASK_NEON,
-		UNPU_CPU_MASK_NEON | UNPU_CPU_MASK_NEON_DOTPROD,
-	};
+	const uint32_t neon = UNPU_CPU_MASK_NEON | UNPU_CPU_MASK_NEON_REORDER;
+	const uint32_t dotprod = neon | UNPU_CPU_MASK_NEON_DOTPROD;
 	int again = argc == 2 && !strcmp(argv[1], "again");
-	struct unpu_cpu_ops ops, below;
 	uint32_t cell = 0;
 
 	if (argc > 2 || (argc == 2 && !again)) {
 		fputs("usage: insns [again]\n", stderr);
 		return 2;
 	}
-	unpu_cpu_ops_init(&below, masks[0]);
-	for (size_t i = 1; i < sizeof(masks) / sizeof(masks[0]); i++) {
-		unpu_cpu_ops_init(&ops, masks[i]);
-		if (count_all(&ops, &below, &cell, again))
-			return 1;
-		below = ops;
-	}
-	return 0;
+	return count_all("neon", neon, UNPU_CPU_MASK_C, &cell, again) ||
+	       count_all("neon_inorder", UNPU_CPU_MASK_NEON, neon, &cell, again) ||
+	       count_all("neon_dotprod", dotprod, neon, &cell, again);
 }
