@@ -61,7 +61,7 @@ NEON_INLINE void k_fence(void)
 
 #define Q4K_RECORD	160
 
-/* One table look-up puts 4 bytes into 4 lanes: widening is two shifts, for which A76 has one pipe. */
+/* One look-up puts 4 bytes into 4 lanes; widening is two shifts, with one pipe for them on A76. */
 NEON_INLINE uint32x4_t lanes_of(uint8x16_t bytes, int first)
 {
 	uint64_t at = 0xffffff00ffffff00 | (uint64_t)(first + 1) << 32 | (unsigned int)first;
