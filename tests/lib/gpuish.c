@@ -21,7 +21,7 @@ static void keep_r32(struct drm_unpu_dev_info *info)
 	uint32_t kept = 0;
 
 	for (uint32_t i = 0; i < info->num_matrices; i++)
-		if (info->matrices[i].layout >= DRM_UNPU_LAYOUT_F32_R32)
+		if (unpu_layout_info(info->matrices[i].layout)->panel == 32)
 			info->matrices[kept++] = info->matrices[i];
 	info->num_matrices = kept;
 }

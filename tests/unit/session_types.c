@@ -12,6 +12,7 @@
 
 #include "runtime/core.h"
 #include "shaders/layout.h"
+#include "tests/lib/gpuish.h"
 #include "tests/lib/oracle.h"
 #include "tests/lib/subject.h"
 
@@ -92,16 +93,13 @@ static double *reference(const struct subject *s)
 	return logits;
 }
 
-static void check_reference(size_t i, uint32_t flags, enum unpu_kv kv, double bound)
+static void compare(const struct subject *s, size_t i, uint32_t flags, enum unpu_kv kv,
+		    double bound)
 {
-	double *want, diff = 0, most = 0;
-	struct subject s;
-	float *got;
+	double *want = reference(s), diff = 0, most = 0;
+	float *got = logits_of(s, kv, 0);
 
-	open_case(&s, i, 2, flags);
-	want = reference(&s);
-	got = logits_of(&s, kv, 0);
-	for (size_t j = 0; j < (size_t)NUM_IDS * s.vocab; j++) {
+	for (size_t j = 0; j < (size_t)NUM_IDS * s->vocab; j++) {
 		most = fmax(most, fabs(want[j]));
 		if (!(fabs((double)got[j] - want[j]) <= diff))
 			diff = fabs((double)got[j] - want[j]);
@@ -111,6 +109,14 @@ static void check_reference(size_t i, uint32_t flags, enum unpu_kv kv, double bo
 			 flags, kv, diff / most, bound);
 	free(got);
 	free(want);
+}
+
+static void check_reference(size_t i, uint32_t flags, enum unpu_kv kv, double bound)
+{
+	struct subject s;
+
+	open_case(&s, i, 2, flags);
+	compare(&s, i, flags, kv, bound);
 	subject_close(&s);
 }
 
@@ -237,6 +243,36 @@ static void weights_stay_small(void **state)
 	subject_device = NULL;
 }
 
+/*
+ * A GPU has 8 bits with one scale a block for what that is exact for; else weights become the
+ * nearest f16, or f32 where all activations are to be.
+ */
+static void gpus_have_fewer_layouts(void **state)
+{
+	const struct gpuish_params params = { .r32 = true };
+
+	(void)state;
+	subject_device = "cpu";
+	for (size_t i = 0; i < 2 * NUM_CASES; i++) {
+		const struct tiny_params *tiny = &cases[i / 2].tiny;
+		uint32_t flags = i % 2 ? UNPU_MODEL_CLASS_F32 : 0, layout;
+		struct gpuish *g;
+		struct subject s;
+
+		open_case(&s, i / 2, 1, flags);
+		assert_int_equal(gpuish_move_in(s.model, &params, &g), 0);
+		layout = s.model->home->weights->layers[0].out.layout;
+		if (tiny->type == UNPU_TYPE_Q5_0 || tiny->type == UNPU_TYPE_IQ4_NL)
+			assert_int_equal(layout, DRM_UNPU_LAYOUT_Q8_R32);
+		else if (tiny->type == UNPU_TYPE_Q5_K || tiny->type == UNPU_TYPE_Q6_K)
+			assert_int_equal(layout, flags ? DRM_UNPU_LAYOUT_F32_R32 :
+							 DRM_UNPU_LAYOUT_F16_R32);
+		compare(&s, i / 2, flags, UNPU_KV_F32, flags ? 2e-4 : A8);
+		subject_close(&s);
+	}
+	subject_device = NULL;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -244,6 +280,7 @@ int main(void)
 		cmocka_unit_test(rows_are_pure),
 		cmocka_unit_test(drafts_change_nothing),
 		cmocka_unit_test(weights_stay_small),
+		cmocka_unit_test(gpus_have_fewer_layouts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
