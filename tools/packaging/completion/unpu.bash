@@ -58,6 +58,7 @@ _unpu_value()
 	'chat --packed') kind=file ;;
 	'eval --text') kind=file ;;
 	'eval --window') kind=any ;;
+	'eval --against') kind=file ;;
 	'eval --tokens') kind=any ;;
 	'eval --logits') kind=file ;;
 	'eval --greedy') kind=any ;;
@@ -122,7 +123,7 @@ _unpu()
 	case $command in
 	run) options='-p --prompt -f --file --chat --system --template -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed --load --save --prompt-cache -t --threads --clamp -d --device -c --context --kv --batch --speculate --packed --cache --no-sandbox --no-echo --json --stats -h --help' ;;
 	chat) options='--system --template --load -n --count --stop --temp --top-k --top-p --min-p --repeat-penalty --frequency-penalty --presence-penalty --repeat-last-n --bias --seed -t --threads --clamp -d --device -c --context --kv --batch --speculate --packed --cache --no-sandbox --stats -h --help' ;;
-	eval) options='--text --window --json --tokens --logits --greedy -t --threads --clamp -d --device -c --context --kv --batch --packed --cache --no-sandbox -h --help' ;;
+	eval) options='--text --window --against --json --tokens --logits --greedy -t --threads --clamp -d --device -c --context --kv --class-f32 --batch --packed --cache --no-sandbox -h --help' ;;
 	tokenize) options='-p --prompt -f --file --special --no-sandbox -h --help' ;;
 	detokenize) options='--no-sandbox -h --help' ;;
 	bench) options='-p --prompt-tokens -n --count -r --repeats -t --threads --clamp -d --device -c --context --kv --batch --packed --cache --no-sandbox --json -h --help' ;;
