@@ -240,14 +240,17 @@ static void give_up_ahead(struct unpu_session *s)
 
 static int take_tokens(struct unpu_session *s, uint32_t made, unpu_token_fn *fn, void *arg)
 {
+	uint32_t i = 0;
 	int ret = 0;
 
-	for (uint32_t i = 0; i < made && !ret; i++) {
+	while (i < made && !ret) {
 		ret = take_token(s, fn, arg);
-		/* The device may have gone on from the tokens after this one. */
-		if (ret && i + 1 < made)
-			s->row_ready = false;
+		i++;
 	}
+	/* The device may have gone on from the tokens after this one. */
+	if (i < made)
+		s->row_ready = false;
+	unpu_session_drafts_taken(s, i);
 	return ret;
 }
 

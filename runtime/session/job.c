@@ -82,6 +82,9 @@ static int check_fault(struct unpu_session *s)
 {
 	uint32_t fault = __atomic_load_n(&unpu_session_state(s)->fault, __ATOMIC_RELAXED);
 
+	/* What comes of a token that the text will not have is no fault of the model's. */
+	if (fault == UNPU_STATE_FAULT_VALUE && s->guessing && s->home->last)
+		return 0;
 	if (fault & UNPU_STATE_FAULT_VALUE)
 		return unpu_session_blame(s, -EIO, s->home->last ?
 					  "the model gives logits that are not finite numbers" :

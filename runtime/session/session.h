@@ -113,6 +113,8 @@ struct unpu_session {
 	/* How many drafts a step takes, how many steps take none, and how many after a bad one. */
 	uint32_t draft_count, draft_wait, draft_pause;
 	uint64_t drafted, drafts_right;
+	uint32_t right_now;	/* of the last step, as long as nobody has taken its tokens */
+	bool guessing;		/* the job that runs has drafts among its rows */
 	/* Not 0: the call that runs, or the next one, ends. The stop word only brings it to the
 	 * device: one that is found without this is passed over. Who cancels may be anywhere: the
 	 * word goes when nobody is at it. */
@@ -233,6 +235,8 @@ bool unpu_session_speculates(const struct unpu_session *s);
 /* The last token and drafts behind it in one job: *made tokens, up to `left`, stand behind the
  * session's, 0 when it was cut. Errors as unpu_session_begin() and unpu_session_run(). */
 int unpu_session_speculate(struct unpu_session *s, size_t left, uint32_t *made);
+/* So many of the tokens that were made became the session's. */
+void unpu_session_drafts_taken(struct unpu_session *s, uint32_t taken);
 
 /* ---- history.c ---- */
 

@@ -84,6 +84,7 @@ static void adapt(struct unpu_session *s, uint32_t drafts, uint32_t right)
 {
 	s->drafted += drafts;
 	s->drafts_right += right;
+	s->right_now = right;
 	if (!drafts)
 		return;
 	if (right == drafts)
@@ -119,6 +120,12 @@ static int take_rows(struct unpu_session *s, const uint32_t *ids, uint32_t draft
 
 	if (all != drafts + 1 && unpu_session_cut(s))
 		return 0;
+	/* Which row gave no finite logits nobody knows: the step is done again without drafts,
+	 * which adapt() sees to. */
+	if (drafts && unpu_session_state(s)->fault == UNPU_STATE_FAULT_VALUE) {
+		adapt(s, drafts, 0);
+		return 0;
+	}
 	if (all != drafts + 1)
 		return unpu_session_blame(s, -EIO, "%s sampled %u tokens where %u were due",
 					  s->dev->id, all, drafts + 1);
@@ -133,6 +140,14 @@ static int take_rows(struct unpu_session *s, const uint32_t *ids, uint32_t draft
 	return 0;
 }
 
+/* A text that ends has no use for the drafts behind its end, right as they may be. */
+void unpu_session_drafts_taken(struct unpu_session *s, uint32_t taken)
+{
+	if (s->right_now > taken)
+		s->drafts_right -= s->right_now - taken;
+	s->right_now = 0;
+}
+
 int unpu_session_speculate(struct unpu_session *s, size_t left, uint32_t *made)
 {
 	uint32_t ids[UNPU_MAX_SPECULATE], drafts;
@@ -144,8 +159,10 @@ int unpu_session_speculate(struct unpu_session *s, size_t left, uint32_t *made)
 	s->row_ready = false;
 	drafts = next_drafts(s, left, ids);
 	put_rows(s, ids, drafts);
+	s->guessing = drafts;
 	ret = unpu_session_start(s, UNPU_PROGRAM_SPECULATE, 1);
 	ret = ret ? ret : unpu_session_wait(s);
+	s->guessing = false;
 	ret = ret ? ret : take_rows(s, ids, drafts, made);
 	return unpu_session_settle(s, ret);
 }

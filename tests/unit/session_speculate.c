@@ -148,6 +148,7 @@ static void a_text_ends_anywhere(void **state)
 	struct unpu_session_params params = subject_params();
 	struct subject_text all = { 0 };
 	struct unpu_session *whole;
+	uint64_t right = 0;
 	struct subject s;
 
 	(void)state;
@@ -156,7 +157,7 @@ static void a_text_ends_anywhere(void **state)
 	whole = subject_session(&s, &params);
 	prompt(&s, whole);
 	assert_int_equal(unpu_session_generate(whole, 60, subject_collect, &all), 0);
-	for (uint32_t end = 1; end < 24; end++) {
+	for (uint32_t end = 1; end < 60; end++) {
 		struct subject_text c = { .stop_after = end };
 		struct unpu_session *b = subject_session(&s, &params);
 
@@ -165,6 +166,9 @@ static void a_text_ends_anywhere(void **state)
 				 UNPU_REASON_CALLBACK);
 		assert_int_equal(c.count, end);
 		assert_int_equal(subject_info(b).used, 20 + end);
+		/* A token more is a draft more or none: what the text has not got is not counted. */
+		assert_in_range(subject_info(b).accepted_tokens - right, 0, 1);
+		right = subject_info(b).accepted_tokens;
 		c.stop_after = 0;
 		assert_int_equal(unpu_session_generate(b, 60 - end, subject_collect, &c), 0);
 		assert_memory_equal(c.ids, all.ids, 60 * sizeof(*c.ids));
@@ -172,7 +176,66 @@ static void a_text_ends_anywhere(void **state)
 		unpu_session_destroy(b);
 	}
 	unpu_session_destroy(whole);
+	assert_true(right > 4);
 	subject_close(&s);
+}
+
+/* Learned positions from `first` on are no numbers: so are the logits of tokens there. */
+static void spoil_positions(struct subject *s, uint32_t first)
+{
+	struct unpu_model_params params = UNPU_MODEL_PARAMS_INIT;
+	const uint32_t hidden = s->model->arch->hp.hidden;
+	const struct unpu_tensor *t = s->model->arch->positions;
+	size_t at = (size_t)(t->data - s->file);
+
+	assert_int_equal(t->type, UNPU_TYPE_F32);
+	memset(s->file + at + 4ul * hidden * first, 0xff, t->bytes - 4ul * hidden * first);
+	unpu_model_destroy(s->model);
+	params.device = "cpu";
+	params.threads = 1;
+	params.log = subject_log_line;
+	assert_int_equal(unpu_model_load_memory(s->file, s->size, &params, &s->model), 0);
+	subject_errors = 0;
+}
+
+/* A text that ends before them never knows; one that comes there fails with drafts and without. */
+static void drafts_without_finite_logits(void **state)
+{
+	struct unpu_session_params params = subject_params();
+	uint64_t drafts = 0;
+
+	(void)state;
+	for (uint32_t end = 2; end < 30; end++) {
+		struct subject_text want = { .stop_after = end }, got = { .stop_after = end };
+		struct unpu_session *a, *b;
+		struct subject s;
+
+		subject_device = "cpu";
+		subject_open(&s, "gpt2", UNPU_TYPE_F32, 1, 0);
+		subject_device = NULL;
+		spoil_positions(&s, 20 + end - 1);
+		params.speculate = 0;
+		a = subject_session(&s, &params);
+		params.speculate = 8;
+		b = subject_session(&s, &params);
+		prompt(&s, a);
+		prompt(&s, b);
+		assert_int_equal(unpu_session_generate(a, 60, subject_collect, &want),
+				 UNPU_REASON_CALLBACK);
+		assert_int_equal(unpu_session_generate(b, 60, subject_collect, &got),
+				 UNPU_REASON_CALLBACK);
+		assert_memory_equal(&want, &got, sizeof(want));
+		assert_int_equal(subject_errors, 0);
+		drafts += subject_info(b).drafted_tokens;
+		assert_int_equal(unpu_session_generate(a, 60, NULL, NULL), -EIO);
+		assert_int_equal(unpu_session_generate(b, 60, NULL, NULL), -EIO);
+		assert_int_equal(subject_errors, 2);
+		assert_int_equal(subject_info(b).used, subject_info(a).used);
+		unpu_session_destroy(a);
+		unpu_session_destroy(b);
+		subject_close(&s);
+	}
+	assert_true(drafts > 0);
 }
 
 /* Ends of text by a token and by a string, found among tokens of one step. */
@@ -331,6 +394,7 @@ int main(void)
 		cmocka_unit_test(a_batch_bounds_the_drafts),
 		cmocka_unit_test(the_context_has_an_end),
 		cmocka_unit_test(a_text_ends_anywhere),
+		cmocka_unit_test(drafts_without_finite_logits),
 		cmocka_unit_test(texts_that_end_by_themselves),
 		cmocka_unit_test(cancel_and_go_on),
 		cmocka_unit_test(a_device_fails_at_a_draft),
