@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # llama.cpp's instructions per multiply-add, counted as insns.sh counts ours: the same compiler,
-# emulator, plugin and shapes. tests/bench/peer_insns.sh PEER_SRC [BUILD_DIR]: PEER_SRC is its source
-# tree; it is built for aarch64 with and without dotprod in BUILD_DIR (build/peer-insns). What
+# emulator, plugin and shapes. tests/bench/peer_insns.sh PEER_SRC [BUILD_DIR]: PEER_SRC is its
+# source tree, built for aarch64 with and without dotprod in BUILD_DIR (build/peer-insns). What
 # another 192 rows cost counts, so that quantising the activations and starting drop out. Needs
 # aarch64-linux-gnu-g++, cmake and ninja besides.
 set -eu
@@ -34,7 +34,7 @@ build() { # name, -march
 table() { # name, processor
 	qemu-aarch64 -L /usr/${cross%-} -cpu "$2" \
 		-plugin "$out/insncount.so,out=$out/$1.counts" "$out/$1/guest" 192 576 768 \
-		>"$out/$1.cells"
+		>"$out/$1.cells" 2>>"$out/$1.log"
 	awk -v name="$1" '
 		FNR == NR { if ($1 == "cell") count[$2] = $3; next }
 		{ key = $2 " " $3 }
