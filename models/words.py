@@ -104,5 +104,6 @@ COLORS = {
     "red": ["red"], "blue": ["blue"], "green": ["green"], "yellow": ["yellow"],
     "purple": ["purple", "violet"], "pink": ["pink"], "orange": ["orange"],
     "white": ["white"], "warm white": ["warm white"], "cold white": ["cold white", "cool white"],
-    "turquoise": ["turquoise"], "gold": ["gold", "golden"], "grey": [("uk", "grey"), ("us", "gray")],
+    "turquoise": ["turquoise"], "gold": ["gold", "golden"],
+    "grey": [("uk", "grey"), ("us", "gray")],
 }
