@@ -166,7 +166,7 @@ static void a_text_ends_anywhere(void **state)
 				 UNPU_REASON_CALLBACK);
 		assert_int_equal(c.count, end);
 		assert_int_equal(subject_info(b).used, 20 + end);
-		/* A token more is a draft more or none: what the text has not got is not counted. */
+		/* A token more is a draft more or none: what the text has not is not counted. */
 		assert_in_range(subject_info(b).accepted_tokens - right, 0, 1);
 		right = subject_info(b).accepted_tokens;
 		c.stop_after = 0;

@@ -179,7 +179,7 @@ static void q8_panel(const int8_t *w, const uint16_t *scales, const int8_t *q, c
 		"ldr s26, [%[d], %[left], lsl #2]\n"
 		"add %[w], %[w], #256\n"
 		"add %[q], %[q], #32\n"
-		/* First products of rows 0 to 3; the last block's sums of rows 4 to 7 added in pairs. */
+		/* First products of rows 0 to 3; the last block's sums of 4 to 7 in pairs. */
 		"addp v4.4s, v4.4s, v5.4s\n"
 		"addp v5.4s, v6.4s, v7.4s\n"
 		"smull v0.8h, v8.8b, v24.8b\n"
