@@ -304,10 +304,14 @@ static void *pool_thread(void *arg)
 	struct pool_worker *worker = arg;
 	struct unpu_pool *pool = worker->pool;
 
-	while (!atomic_load_explicit(&pool->quit, memory_order_acquire)) {
+	for (;;) {
 		unsigned int gen = atomic_load_explicit(&pool->generation, memory_order_acquire);
 		unsigned int size = atomic_load_explicit(&pool->size, memory_order_relaxed);
 
+		/* After the generation, the last of which comes behind it: or who has read that
+		 * and missed this would sleep for good. */
+		if (atomic_load_explicit(&pool->quit, memory_order_acquire))
+			return NULL;
 		if (worker->index >= size)
 			pool_park(pool, size);
 		else if (!pool_work(pool, worker))
@@ -315,7 +319,6 @@ static void *pool_thread(void *arg)
 		else
 			pool_give_way(pool, worker);
 	}
-	return NULL;
 }
 
 static void pool_set_size(struct unpu_pool *pool, unsigned int size)
