@@ -482,6 +482,9 @@ int unpu_pool_create(const struct unpu_pool_params *params, const struct unpu_lo
 	if (!pool)
 		return unpu_fail(log, -ENOMEM, "cpu: no memory for the thread pool");
 	pool->size = pool->threads;
+	/* Never 0, to a thread that sees the first share before the phase's: a piece of nothing
+	 * is counted off when the phase may be over. */
+	pool->piece = 1;
 	err = pool_start(pool, &cpus);
 	if (err) {
 		unpu_log(log, UNPU_LOG_WARN, "cpu: %u of %u threads: %s", pool->started + 1,
