@@ -37,7 +37,7 @@ struct job {
 /* Sleeps in the middle of what these workers do; unit tests are linked with this one. */
 static long slow_ns[UNPU_POOL_MAX_THREADS];
 static long each_ns;
-static atomic_uint pieces_of[UNPU_POOL_MAX_THREADS], units_of[UNPU_POOL_MAX_THREADS];
+static atomic_uint pieces_of[UNPU_POOL_MAX_THREADS], units_of[UNPU_POOL_MAX_THREADS], largest;
 
 static void nap(long ns)
 {
@@ -50,6 +50,9 @@ void unpu_pool_hook_piece(uint32_t worker, uint32_t units)
 {
 	atomic_fetch_add(&pieces_of[worker], 1);
 	atomic_fetch_add(&units_of[worker], units);
+	for (uint32_t most = atomic_load(&largest); units > most;)
+		if (atomic_compare_exchange_weak(&largest, &most, units))
+			break;
 	if (slow_ns[worker])
 		nap(slow_ns[worker]);
 	if (each_ns)
@@ -172,6 +175,27 @@ static void test_others_take_its_share(void **state)
 	slow_ns[1] = 0;
 	assert_true(atomic_load(&pieces_of[0]) > atomic_load(&pieces_of[1]));
 	unpu_pool_destroy(pool);
+}
+
+/* Phases of a unit or two say where shares are cut, not who is slow: the next ones stay alike. */
+static void test_few_units_are_no_speed(void **state)
+{
+	struct unpu_pool *pool;
+	uint32_t team = 0;
+
+	(void)state;
+	for (int try = 0; try < 20 && team != 2; try++) {
+		pool = create(2);
+		for (int i = 0; i < 60; i++)
+			run_job(pool, 1, UNPU_POOL_DECODE);	/* 1 unit: worker 0's */
+		atomic_store(&largest, 0);
+		team = unpu_pool_team(pool, UNPU_POOL_DECODE);
+		run_job(pool, 2, UNPU_POOL_DECODE);		/* and 97 */
+		unpu_pool_destroy(pool);
+	}
+	assert_int_equal(team, 2);
+	/* Half of a half. */
+	assert_in_range(atomic_load(&largest), 1, (UNITS / 2 + 1 + 1) / 2);
 }
 
 static void test_birth_and_death(void **state)
@@ -361,6 +385,7 @@ int main(void)
 		cmocka_unit_test(test_phases),
 		cmocka_unit_test(test_stragglers),
 		cmocka_unit_test(test_others_take_its_share),
+		cmocka_unit_test(test_few_units_are_no_speed),
 		cmocka_unit_test(test_birth_and_death),
 		cmocka_unit_test(test_affinity),
 		cmocka_unit_test(test_fork),

@@ -43,7 +43,7 @@ struct pool_worker {
 	/* Units left of its share: from the lower to the upper 32 bits. Anybody takes from it. */
 	_Alignas(POOL_LINE) _Atomic uint64_t left;
 	/* Its own alone; worker 0 reads it between jobs. */
-	_Alignas(POOL_LINE) uint64_t done;	/* parts of phases, each whole one POOL_WHOLE */
+	_Alignas(POOL_LINE) uint64_t done;	/* parts of phases, each whole one pool->weight */
 	uint64_t turn, seen;	/* when its slice began and when it was last looked at */
 	struct unpu_pool *pool;
 	pthread_t thread;
@@ -51,6 +51,9 @@ struct pool_worker {
 };
 
 #define POOL_WHOLE	(1u << 20)
+/* Of fewer units for each worker, how many it does says where shares are cut, not how fast it is: a
+ * unit more or less has to be well below what makes shares uneven. */
+#define POOL_WEIGH_UNITS	8u
 
 /* Each word that threads share for writing has a cache line of its own. */
 struct unpu_pool {
@@ -63,7 +66,7 @@ struct unpu_pool {
 	atomic_uint running, quit, crowded;
 	_Atomic uint64_t lost;			/* ns that workers slept in the job */
 	_Alignas(POOL_LINE) const struct unpu_pool_job *job;
-	uint32_t units;				/* of the phase */
+	uint32_t units, weight;			/* of the phase */
 	struct unpu_pool_team *team;		/* of the job */
 	uint32_t threads, usable;
 	uint32_t started;			/* threads that exist, without worker 0 */
@@ -179,6 +182,7 @@ static void pool_deal(struct unpu_pool *pool, uint32_t units, uint32_t dealer)
 		piece = units / size / pool_least_part[pool->job->kind];
 
 	pool->units = units;
+	pool->weight = units / POOL_WEIGH_UNITS >= size ? POOL_WHOLE : 0;
 	atomic_store_explicit(&pool->unfinished, units, memory_order_relaxed);
 	atomic_store_explicit(&pool->piece, piece ? piece : 1, memory_order_relaxed);
 	if (units == 1 && dealer < size) {
@@ -272,7 +276,7 @@ static int pool_work(struct unpu_pool *pool, struct pool_worker *worker)
 	if (!pool_find(pool, worker->index, &share.first, &share.last))
 		return 0;
 	pool->job->work(pool->job->arg, &share);
-	worker->done += (uint64_t)share.taken * POOL_WHOLE / pool->units;
+	worker->done += (uint64_t)share.taken * pool->weight / pool->units;
 	if (atomic_fetch_sub_explicit(&pool->unfinished, share.taken, memory_order_acq_rel) ==
 	    share.taken)
 		pool_next(pool, worker->index);
