@@ -167,7 +167,8 @@ static int start_first(struct bench *b, struct request *request)
 	char *argv[] = {
 		"unpu", "run", "--tokens", request->ids, "--no-echo", "-n", "1", "--temp", "0",
 		threads, "-c", context, "--kv", (char *)kv_name(s->kv), "-d", (char *)s->device,
-		s->no_sandbox ? "--no-sandbox" : "--no-echo", "--", (char *)s->model, NULL,
+		s->no_sandbox ? "--no-sandbox" : "--no-echo", s->clamp ? "--clamp" : "--no-echo",
+		"--", (char *)s->model, NULL,
 	};
 
 	/* Not given, it is the device's choice there as here: the flag twice is as good as once. */
