@@ -309,10 +309,15 @@ static void cpu_work(void *arg, struct unpu_pool_share *share)
 /* What the first dispatch with a state finds there: for the pool's statistics alone. */
 static uint32_t cpu_rows(const struct cpu_program *program)
 {
-	for (uint32_t i = 0; i < program->num_calls; i++)
-		if (program->calls[i].state)
-			return __atomic_load_n(&program->calls[i].state->rows_live,
-					       __ATOMIC_RELAXED);
+	for (uint32_t i = 0; i < program->num_calls; i++) {
+		if (program->calls[i].state) {
+			uint32_t rows = __atomic_load_n(&program->calls[i].state->rows_live,
+							__ATOMIC_RELAXED);
+
+			/* More are not run: nobody's jobs are to look as if they cost nothing. */
+			return rows < UNPU_CPU_MAX_ROWS ? rows : UNPU_CPU_MAX_ROWS;
+		}
+	}
 	return 1;
 }
 
