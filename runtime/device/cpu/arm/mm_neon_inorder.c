@@ -140,7 +140,7 @@ static void q4_panel(const int8_t *w, const uint16_t *scales, const int8_t *q, c
 		"fmla v31.4s, v27.4s, v29.4s\n"
 		"fmla v30.4s, v26.4s, v28.4s\n"
 		"stp q30, q31, [%[y]]\n"
-		: [w] "+r" (w), [q] "+r" (q), [left] "+r" (left)
+		: [w] "+&r" (w), [q] "+&r" (q), [left] "+&r" (left)
 		: [scales] "r" (scales), [d] "r" (d), [y] "r" (y)
 		: "memory", "cc", ALL_VECTORS);
 }
@@ -253,7 +253,7 @@ static void q8_panel(const int8_t *w, const uint16_t *scales, const int8_t *q, c
 		"scvtf v27.4s, v27.4s\n"
 		"fmla v31.4s, v27.4s, v29.4s\n"
 		"stp q30, q31, [%[y]]\n"
-		: [w] "+r" (w), [q] "+r" (q), [left] "+r" (left)
+		: [w] "+&r" (w), [q] "+&r" (q), [left] "+&r" (left)
 		: [scales] "r" (scales), [d] "r" (d), [y] "r" (y)
 		: "memory", "cc", ALL_VECTORS);
 }
