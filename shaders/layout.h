@@ -6,7 +6,7 @@
  * rows in panels of 8, 16 or 32. Quantised packed layouts have two planes that are bound apart:
  *
  *   quants  panel after panel; in a panel block after block of 32 k
- *   scales  f16, [panel][block][row of the panel]
+ *   scales  f16, [panel][block][row of the panel], but for the families below
  *
  * Inside one block of one panel (R rows x 32 k):
  *

@@ -334,8 +334,9 @@ struct drm_unpu_dev_query {
 /**
  * enum drm_unpu_layout - How weights lie in a buffer
  *
- * Rows and K are padded to 32 with zeros, in the GGUF layouts K to the type's block only. A
- * quantised packed layout has two planes, quants and f16 scales, each bound on its own. Rn: panels
+ * Rows and K are padded to 32 with zeros, in the GGUF layouts K to the type's block only; K of Q4K
+ * and Q6K is a multiple of 256. A quantised packed layout has two planes, quants and scales, each
+ * bound on its own: f16 scales, in Q4K and Q6K with 8-bit ones beside them, in Q8A f32. Rn: panels
  * of n rows; Kn: n inputs of a row side by side; U: unsigned quants. shaders/layout.h says where
  * each byte lies.
  */
