@@ -47,8 +47,11 @@
 #include "uapi/unpu_accel.h"
 
 #define UNPU_PROTO_MAGIC	0x55504e55u	/* "UNPU" */
-/* Another number is another protocol: no two versions talk to each other. */
-#define UNPU_PROTO_VERSION	1u
+/*
+ * Another number is another protocol: no two versions talk to each other. 2: unpu_proto_device is
+ * larger, as drm_unpu_dev_info has room for 64 matrices, and its indices lie elsewhere.
+ */
+#define UNPU_PROTO_VERSION	2u
 
 /* ivshmem: the device process is peer 0 with one vector, each guest peer 1 with two. */
 #define UNPU_PROTO_PEER_DEVICE	0u
@@ -215,6 +218,8 @@ struct unpu_proto_event {
 };
 
 #define UNPU_PROTO_ASSERT(expr)	_Static_assert(expr, #expr)
+/* Where each side finds these is part of UNPU_PROTO_VERSION. */
+UNPU_PROTO_ASSERT(UNPU_PROTO_VERSION == 2);
 UNPU_PROTO_ASSERT(sizeof(struct unpu_proto_device) == 1160);
 UNPU_PROTO_ASSERT(sizeof(struct unpu_proto_driver) == 1036);
 UNPU_PROTO_ASSERT(sizeof(struct unpu_proto_ctx) == 16);
