@@ -17,7 +17,8 @@ cp "$work/out" "$work/result"
 "${unpu[@]}" eval "$model" --text - --window 64 <"$work/text" >"$work/out" 2>"$work/err"
 status=$?
 check '--text - is stdin' cmp "$work/result" "$work/out"
-for args in '-t 1' '-t 3' '--batch 1' '--batch 7' '--batch 64' '-c 64' '-c 200'; do
+for args in '-t 1' '-t 3' '-t auto' '-t 9 --clamp' '--batch 1' '--batch 7' '--batch 64' '-c 64' \
+	'-c 200'; do
 	# shellcheck disable=SC2086
 	run eval "$model" --text "$work/text" --window 64 $args
 	check "$args changes nothing" cmp "$work/result" "$work/out"
