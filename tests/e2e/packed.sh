@@ -181,6 +181,11 @@ ln -sf /dev/full "$cached"
 run run "$model" "${text[@]}" --cache
 passed_over 'a full disk' 'No space left'
 rm "$cached"
+mkfifo "$cached"
+timeout 60 "${unpu[@]}" run "$model" "${text[@]}" --cache >"$work/out" 2>"$work/err"
+status=$?
+passed_over 'a pipe that nobody reads' 'is a pipe'
+rm "$cached"
 (ulimit -f 100 && run run "$model" "${text[@]}" --cache && echo "$status" >"$work/status")
 status=$(cat "$work/status")
 passed_over 'a disk that becomes full' 'too large'

@@ -77,6 +77,7 @@ static void open_old(int model, const struct stat *st, int *fd)
 static void open_cache(int model, const struct stat *st, int *fd)
 {
 	int err = name_cache(st);
+	struct stat there;
 
 	misfit[0] = '\0';
 	fits = false;
@@ -84,6 +85,11 @@ static void open_cache(int model, const struct stat *st, int *fd)
 		open_old(model, st, fd);
 	if (fits || cache.path)
 		return;
+	/* Its reader would be waited for. */
+	if (!err && !stat(cache_path, &there) && S_ISFIFO(there.st_mode)) {
+		fail("no cache: %s is a pipe", cache_path);
+		return;
+	}
 	err = err ? err : make_folder();
 	if (err == -ENOENT)
 		fail("no cache: neither XDG_CACHE_HOME nor HOME names a folder for it");
