@@ -248,7 +248,12 @@ benches: all $(benches)
 
 # ---- how to build it ----
 
-$(O)/runtime/device/cpu/%.o: OPT := $(if $(SAN),,-O3)
+# What runs once a command, a program or a job is to be small: 38 KB of the command.
+$(O)/tools/%.o $(O)/runtime/device/%.o: OPT := $(if $(SAN),,-Os)
+# Plain C is what runs where there are no vectors; elsewhere it is there for tests.
+cpu_opt := $(if $(SAN),,-O3)
+$(O)/runtime/device/cpu/%.o: OPT := $(if $(filter x86_64 aarch64,$(ARCH)),,$(cpu_opt))
+$(O)/runtime/device/cpu/x86/%.o $(O)/runtime/device/cpu/arm/%.o: OPT := $(cpu_opt)
 $(O)/runtime/plan/panels.o $(O)/runtime/plan/panels_k.o: OPT := $(if $(SAN),,-O3)
 $(O)/runtime/model/blocks.o: OPT := $(if $(SAN),,-O3)
 # Loops become vectors, sums of products fused: twins of one another these are not.

@@ -77,7 +77,7 @@ UNPU_INLINE void split_scales(__m256i v, float *low, float *high)
 }
 
 /* From [cells][S] f16 to [S][cells], in words of two; past the last cell anything finite. */
-UNPU_INLINE void load_scales(const struct unpu_attn_args *a, const uint16_t *scales,
+UNPU_SHARED void load_scales(const struct unpu_attn_args *a, const uint16_t *scales,
 			     float out[MAX_BLOCKS][UNPU_CHUNK])
 {
 	const int words = (int)unpu_kv_scales(a->head_dim) / 2;
@@ -97,7 +97,7 @@ UNPU_INLINE void load_scales(const struct unpu_attn_args *a, const uint16_t *sca
 }
 
 /* One head of q to 16 bits; what is not finite makes the step NaN, and with it all scores. */
-UNPU_INLINE void round_q(struct chunk *c, const float *q, uint32_t h)
+UNPU_SHARED void round_q(struct chunk *c, const float *q, uint32_t h)
 {
 	const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
 	const uint32_t n = c->a->head_dim;
@@ -194,7 +194,7 @@ UNPU_INLINE void scores4(struct chunk *c, const float *q, const uint32_t heads, 
 }
 
 /* Turns scores into weights in place. A NaN among them stays in its own weight and in the sum. */
-UNPU_INLINE void softmax(float s[UNPU_CHUNK], uint32_t cells, float *ms)
+UNPU_SHARED void softmax(float s[UNPU_CHUNK], uint32_t cells, float *ms)
 {
 	vec m = vec_set1(-INFINITY), sum = vec_set1(0);
 
@@ -277,7 +277,6 @@ UNPU_INLINE void attn_heads(struct chunk *c, uint32_t head, const uint32_t heads
 			scores4_int8(c, heads, j);
 		else
 			scores4(c, q, heads, j, type);
-	UNPU_UNROLL
 	for (uint32_t h = 0; h < heads; h++)
 		softmax(c->s[h], a->cells, a->ms + 2 * (head + h));
 	for (; a->head_dim - i >= PARTS * WIDTH; i += PARTS * WIDTH)

@@ -28,8 +28,8 @@ struct inputs {
  * A quant is stored with `bias` added to it: the sum of each half begins at -bias * (sum of its 16
  * q). scaled: sum is that of the values, not of q.
  */
-UNPU_INLINE void set_input(struct input *in, const int8_t *q, float d, int32_t sum,
-			   const int32_t bias, const int scaled)
+UNPU_INLINE void set_input(struct input *in, const int8_t *q, float d, int32_t sum, int32_t bias,
+			   int scaled)
 {
 	in->d = d;
 	in->sum = scaled ? d * (float)sum : (float)sum;
@@ -46,8 +46,8 @@ UNPU_INLINE void set_input(struct input *in, const int8_t *q, float d, int32_t s
 	}
 }
 
-UNPU_INLINE void set_inputs(const struct unpu_mm_args *a, struct inputs *in, const uint32_t tokens,
-			    const int32_t bias, const int scaled)
+UNPU_SHARED void set_inputs(const struct unpu_mm_args *a, struct inputs *in, uint32_t tokens,
+			    int32_t bias, int scaled)
 {
 	const uint32_t blocks = unpu_pad32(a->k) / 32;
 	struct input *to = in->at;

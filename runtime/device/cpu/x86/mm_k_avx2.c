@@ -219,6 +219,7 @@ UNPU_INLINE void q4k_mins(const struct input *in, const uint8_t *record, const u
 	UNPU_UNROLL
 	for (uint32_t t = 0; t < tokens; t++)
 		n[t] = _mm256_setzero_ps();
+	UNPU_ROLLED
 	for (uint32_t b = 0; b < GROUP; b++, in += tokens) {
 		__m256 m = load_u8(record + 32 + 16 * b + 8);
 
@@ -241,6 +242,7 @@ UNPU_INLINE void group(struct tile *x, const uint8_t *quants, const uint8_t *rec
 	UNPU_UNROLL
 	for (uint32_t t = 0; t < tokens; t++)
 		s[t] = _mm256_setzero_ps();
+	UNPU_ROLLED
 	for (uint32_t b = 0; b < GROUP; b++, quants += block_bytes(family)) {
 		if (tokens == 1)
 			unpu_prefetch(quants, block_bytes(family));

@@ -172,6 +172,7 @@ UNPU_INLINE void q4k_mins(const struct input *in, const uint8_t *record, const u
 	UNPU_UNROLL
 	for (uint32_t t = 0; t < tokens; t++)
 		n[t] = _mm512_setzero_ps();
+	UNPU_ROLLED
 	for (uint32_t b = 0; b < GROUP; b++, in += tokens) {
 		__m512 m = load_u8(record + 64 + 32 * b + 16);
 
@@ -196,6 +197,7 @@ UNPU_INLINE void group(struct tile *x, const uint8_t *quants, const uint8_t *rec
 	UNPU_UNROLL
 	for (uint32_t t = 0; t < tokens; t++)
 		s[t] = _mm512_setzero_ps();
+	UNPU_ROLLED
 	for (uint32_t b = 0; b < GROUP; b++, quants += block_bytes(family)) {
 		if (tokens == 1)
 			unpu_prefetch(quants, block_bytes(family));

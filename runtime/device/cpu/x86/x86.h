@@ -38,9 +38,13 @@ unpu_max_fn unpu_max_avx512vnni;
 
 /* Bodies of tiles: their sizes must be constants of the compiler. */
 #define UNPU_INLINE	static inline __attribute__((always_inline))
+/* Steps of a call that all tiles take alike: one copy for all sizes of them. */
+#define UNPU_SHARED	static __attribute__((noinline))
 
 /* An array of vectors lives in registers only when the loops over it are unrolled to the end. */
 #define UNPU_UNROLL	_Pragma("GCC unroll 8")
+/* And one over blocks is to stay one: gcc would write out all 8 of a group (60 KB of code). */
+#define UNPU_ROLLED	_Pragma("GCC unroll 1")
 
 /* Four int8 as one word, to be repeated in each lane. */
 UNPU_INLINE int32_t unpu_load_word(const void *p)
