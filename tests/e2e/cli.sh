@@ -195,7 +195,6 @@ done <<'END'
 2|give one of them|run @ -p a --load x --prompt-cache y
 2|not from both|run @ --load x -p a -f b
 2|exclude each other|eval @ --text a --tokens 1
-2|exclude each other|eval @ --text a --logits b
 2|exclude each other|eval @ --text a --greedy 1
 2|--window needs --text|eval @ --tokens 1 --greedy 1 --window 9
 2|--json needs --text|eval @ --tokens 1 --greedy 1 --json
