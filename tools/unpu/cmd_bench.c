@@ -168,7 +168,8 @@ static int start_first(struct bench *b, struct request *request)
 		"unpu", "run", "--tokens", request->ids, "--no-echo", "-n", "1", "--temp", "0",
 		threads, "-c", context, "--kv", (char *)kv_name(s->kv), "-d", (char *)s->device,
 		s->no_sandbox ? "--no-sandbox" : "--no-echo", s->clamp ? "--clamp" : "--no-echo",
-		"--", (char *)s->model, NULL,
+		s->packed ? "--packed" : "--no-echo", (char *)(s->packed ? s->packed : "--no-echo"),
+		s->cache ? "--cache" : "--no-echo", "--", (char *)s->model, NULL,
 	};
 
 	/* Not given, it is the device's choice there as here: the flag twice is as good as once. */
