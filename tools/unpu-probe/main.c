@@ -183,7 +183,7 @@ static int ask_class(const struct test *t, uint32_t *numeric)
 static int test_device(struct test *t)
 {
 	char tunings[MAX_TUNINGS][UNPU_VULKAN_TUNING];
-	uint32_t count = 0, numeric, i;
+	uint32_t count = 0, numeric = 0, i;
 	uint64_t ns;
 	int err = unpu_trial_run(t->cpu, &t->shape, &ns);
 
