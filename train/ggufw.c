@@ -25,7 +25,7 @@ static void put(struct unpu_ggufw *w, struct bytes *b, const void *data, size_t 
 {
 	size_t max = b->max ? b->max : 4096;
 
-	if (w->err)
+	if (w->err || !size)
 		return;
 	while (max - b->size < size)
 		max *= 2;

@@ -515,7 +515,9 @@ int main(void)
 	is_long = getenv("UNPU_TEST_LONG");
 	if (is_long)
 		runs *= 20;
-	if (getenv("UNPU_EMULATED"))
+	else if (getenv("UNPU_EMULATED"))
 		runs = 2;
+	else if (getenv("UNPU_SANITIZED"))
+		runs = runs / 4 + 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
