@@ -10,7 +10,7 @@
 #include "runtime/half.h"
 
 #define ROWS	8	/* no range is cut finer, and every panel is a multiple */
-#define TOKENS	8	/* that share one unpacked block */
+#define TOKENS	UNPU_MM_C_TOKENS
 
 struct a8_block {
 	int8_t q[ROWS][32];
@@ -225,6 +225,10 @@ static void unpack_f32(const struct unpu_mm_args *a, uint32_t row, uint32_t b,
 	const struct unpu_layout_info *info = unpu_layout_info(a->layout);
 	struct a8_block block;
 
+	if (info->family > UNPU_FAMILY_Q) {
+		unpu_mm_k_block_c(a, row, b, out->w);
+		return;
+	}
 	if (!info->quantised && info->panel == 32) {
 		unpack_float_r32(a, info, row, b, out);
 		return;
@@ -298,9 +302,7 @@ static void f32_tile(const struct unpu_mm_args *a, uint32_t row, uint32_t t0, ui
 	}
 }
 
-typedef void tile_fn(const struct unpu_mm_args *a, uint32_t row, uint32_t t0, uint32_t tokens);
-
-static void tiles(const struct unpu_mm_args *a, tile_fn *tile)
+void unpu_mm_tiles_c(const struct unpu_mm_args *a, unpu_mm_tile_fn *tile)
 {
 	for (uint32_t row = a->row0; row < a->row1; row += ROWS)
 		for (uint32_t t = 0; t < a->tokens; t += TOKENS)
@@ -309,10 +311,10 @@ static void tiles(const struct unpu_mm_args *a, tile_fn *tile)
 
 void unpu_mm_a8_c(const struct unpu_mm_args *args)
 {
-	tiles(args, a8_tile);
+	unpu_mm_tiles_c(args, a8_tile);
 }
 
 void unpu_mm_f32_c(const struct unpu_mm_args *args)
 {
-	tiles(args, f32_tile);
+	unpu_mm_tiles_c(args, f32_tile);
 }

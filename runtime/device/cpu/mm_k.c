@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The families Q4K, Q6K and Q8A in both classes: the specification of all other twins of theirs,
- * and their fallback. shaders/layout.h says what lies where.
+ * The families Q4K, Q6K and Q8A: class a8, and their weights for class f32 (mm.c). The specification
+ * of all other twins of theirs, and their fallback. shaders/layout.h says what lies where.
  */
 #include <math.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 #include "runtime/half.h"
 
 #define ROWS	8	/* no range is cut finer, and every panel is a multiple */
-#define TOKENS	8	/* that share one unpacked block */
+#define TOKENS	UNPU_MM_C_TOKENS
 #define GROUP	8	/* blocks that share d and dmin */
 
 /* One 32-k block of eight rows. Integer scales of Q4K and Q6K, floats of Q8A. */
@@ -211,51 +211,20 @@ static float weight(uint32_t family, const struct k_block *w, uint32_t r, uint32
 	return fmaf(w->s[i / 16][r], (float)w->q[r][i], w->o[r]);
 }
 
-static void f32_tile(const struct unpu_mm_args *a, uint32_t row, uint32_t t0, uint32_t tokens)
+void unpu_mm_k_block_c(const struct unpu_mm_args *a, uint32_t row, uint32_t b, float out[][32])
 {
-	uint32_t rows = a->rows > row ? a->rows - row : 0;
 	uint32_t family = unpu_layout_info(a->layout)->family;
-	float acc[TOKENS][ROWS][4] = { 0 };
 	struct k_block w;
 
-	for (uint32_t b = 0; b < unpu_pad32(a->k) / 32; b++) {
-		unpack(a->layout, a->quants, a->scales, a->k, row, b, &w);
-		for (uint32_t at = 0; at < ROWS * 32; at++) {
-			uint32_t r = at / 32, i = at % 32;
-			float v = weight(family, &w, r, i);
-
-			for (uint32_t t = 0; t < tokens; t++)
-				acc[t][r][i % 4] = fmaf(v, a->x[(t0 + t) * a->ldx + 32 * b + i],
-							acc[t][r][i % 4]);
-		}
-	}
-	for (uint32_t t = 0; t < tokens; t++) {
-		for (uint32_t r = 0; r < ROWS; r++) {
-			const float *s = acc[t][r];
-
-			a->y[(t0 + t) * a->ldy + row - a->row0 + r] =
-				r < rows ? (s[0] + s[1]) + (s[2] + s[3]) : 0;
-		}
-	}
-}
-
-typedef void tile_fn(const struct unpu_mm_args *a, uint32_t row, uint32_t t0, uint32_t tokens);
-
-static void tiles(const struct unpu_mm_args *a, tile_fn *tile)
-{
-	for (uint32_t row = a->row0; row < a->row1; row += ROWS)
-		for (uint32_t t = 0; t < a->tokens; t += TOKENS)
-			tile(a, row, t, a->tokens - t < TOKENS ? a->tokens - t : TOKENS);
+	unpack(a->layout, a->quants, a->scales, a->k, row, b, &w);
+	for (uint32_t r = 0; r < ROWS; r++)
+		for (uint32_t i = 0; i < 32; i++)
+			out[r][i] = weight(family, &w, r, i);
 }
 
 void unpu_mm_k_a8_c(const struct unpu_mm_args *args)
 {
-	tiles(args, a8_tile);
-}
-
-void unpu_mm_k_f32_c(const struct unpu_mm_args *args)
-{
-	tiles(args, f32_tile);
+	unpu_mm_tiles_c(args, a8_tile);
 }
 
 void unpu_mm_k_row_c(uint32_t layout, const void *quants, const void *scales, uint32_t k,

@@ -16,12 +16,9 @@
 
 static unpu_mm_fn *mm_c(const struct drm_unpu_matrix *m)
 {
-	static unpu_mm_fn *const fn[2][2] = {
-		{ unpu_mm_f32_c, unpu_mm_a8_c }, { unpu_mm_k_f32_c, unpu_mm_k_a8_c },
-	};
-	int k = unpu_layout_info(m->layout)->family > UNPU_FAMILY_Q;
-
-	return fn[k][m->numeric == DRM_UNPU_CLASS_A8];
+	if (m->numeric != DRM_UNPU_CLASS_A8)
+		return unpu_mm_f32_c;
+	return unpu_layout_info(m->layout)->family > UNPU_FAMILY_Q ? unpu_mm_k_a8_c : unpu_mm_a8_c;
 }
 
 void unpu_cpu_ops_init_c(struct unpu_cpu_ops *ops)
