@@ -630,11 +630,9 @@ def water(c):
 def stop(c):
     device = c.rng.pick(["washer", "dryer", "dishwasher", "vacuum", "sprinkler", "music", "coffee",
                          "radio"])
-    out = {}
     word = c.s.say(words.SWITCHED[device])
     c.fill("stop", d="the " + word)
     put(c, action="stop", device=device)
-    c.out.update(out)
 
 
 def opened(c, open_):
@@ -752,7 +750,6 @@ def heat_to(c):
                                                             ("F", 55 + rng.below(26))])
     tail = {"deg": [" degrees", " degrees", ""], "C": [" celsius", " degrees celsius", " C", "°C"],
             "F": [" fahrenheit", " degrees fahrenheit", " F", "°F"]}[unit]
-    near = {}
     v = number(rng, n) + rng.pick(tail)
     if rng.chance(0.5):
         d = named(c.s, c.out, "heating", words.SWITCHED)
@@ -769,7 +766,7 @@ def heat_to(c):
             raise Skip
         if not v.strip(" 0123456789").strip() and c.template == "{v} {far}":
             raise Skip
-    put(c, action="set", device="heating", value=n, unit=unit, **near)
+    put(c, action="set", device="heating", value=n, unit=unit)
 
 
 def oven(c):

@@ -284,7 +284,7 @@ static void test_threads(void **state)
 	free(other);
 }
 
-/* The mean of the loss over many masks is that without, and each mask is its own. */
+/* A mask is made by the seed alone, and changes the loss. */
 static void test_dropout(void **state)
 {
 	struct unpu_net *net = make(&tied, 1, ~0u);
