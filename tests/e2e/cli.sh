@@ -105,7 +105,7 @@ done <<'END'
 2|from 0 to|run @ -p a -n 99999999999999999999999999
 2|--count|run @ -p a --count=
 2|-t|run @ -p a -t 0
-2|from 1 to|run @ -p a -t 1000
+2|auto or a whole number from 1 to|run @ -p a -t 1000
 2|-t|run @ -p a -t -1
 2|-t|run @ -p a -t two
 2|-c|run @ -p a -c 0

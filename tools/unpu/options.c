@@ -56,7 +56,8 @@ static int set_count(const struct parser *p, const struct option *o, const char 
 	uint64_t n;
 
 	if (!parse_u64(value, (uint64_t)o->most, &n) || n < (uint64_t)o->least) {
-		snprintf(allowed, sizeof(allowed), "a whole number from %.0f to %.0f", o->least,
+		snprintf(allowed, sizeof(allowed), "%sa whole number from %.0f to %.0f",
+			 o->kind == OPTION_TEAM ? "auto or " : "", o->least,
 			 o->most);
 		return bad_value(p, value, allowed);
 	}

@@ -184,7 +184,8 @@ static int check_base(const struct perplexity *p)
 	if (!p->against.open || fstat(p->against.fd, &st) || !S_ISREG(st.st_mode) ||
 	    (uint64_t)st.st_size == want)
 		return EXIT_OK;
-	return fail("%s holds %" PRIu64 " bytes, the logits of %" PRIu64 " tokens are %" PRIu64,
+	return fail("%s holds %" PRIu64 " bytes, the logits of %" PRIu64 " tokens are %" PRIu64
+		    ": --logits writes them, with the same text and --window",
 		    p->against.name, (uint64_t)st.st_size, tokens, want);
 }
 

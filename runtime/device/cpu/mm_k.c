@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The families Q4K, Q6K and Q8A: class a8, and their weights for class f32 (mm.c). The specification
- * of all other twins of theirs, and their fallback. shaders/layout.h says what lies where.
+ * The families Q4K, Q6K and Q8A: class a8, and their weights for class f32 (mm.c). The
+ * specification of all other twins of theirs, and their fallback. shaders/layout.h says what lies
+ * where.
  */
 #include <math.h>
 #include <string.h>
