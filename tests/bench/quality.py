@@ -13,13 +13,16 @@ value, and so does every logit but for the order of sums. The blocks of a type a
 runtime/model/blocks.c; scales are found by trying a few and taking the least squared error, nothing
 weighs by importance.
 """
+import os
 import struct
 import sys
 
 import numpy as np
 
+sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tools"))
+import gguf
+
 TILES = 4
-SIZES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8, "Q4_K": 12,
          "Q5_K": 13, "Q6_K": 14, "IQ4_NL": 20, "BF16": 30}
 IQ4_NL = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113.0])
@@ -27,50 +30,8 @@ IQ4_NL = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 
 
 # ---- files ----
 
-class File:
-    """Key-values as raw records by name, tensors as arrays of float32, slowest dimension first."""
-
-    def __init__(self, path):
-        with open(path, "rb") as f:
-            self.data = f.read()
-        self.at = 8
-        num_tensors, num_keys = self.number("Q"), self.number("Q")
-        self.keys, self.values = {}, {}
-        for _ in range(num_keys):
-            start = self.at
-            key = self.text()
-            self.values[key] = self.value(self.number("I"))
-            self.keys[key] = self.data[start:self.at]
-        infos = []
-        for _ in range(num_tensors):
-            name = self.text()
-            dims = [self.number("Q") for _ in range(self.number("I"))]
-            kind, offset = self.number("I"), self.number("Q")
-            assert kind == 0, name + " is not F32"
-            infos.append((name, dims, offset))
-        align = self.values.get("general.alignment", 32)
-        start = (self.at + align - 1) // align * align
-        self.tensors = {
-            name: np.frombuffer(self.data, "<f4", int(np.prod(dims)), start + offset)
-            .reshape(dims[::-1]) for name, dims, offset in infos}
-
-    def number(self, kind):
-        value, = struct.unpack_from("<" + kind, self.data, self.at)
-        self.at += struct.calcsize("<" + kind)
-        return value
-
-    def text(self):
-        n = self.number("Q")
-        self.at += n
-        return self.data[self.at - n:self.at].decode("utf-8", "replace")
-
-    def value(self, kind):
-        if kind == 8:
-            return self.text()
-        if kind == 9:
-            kind, n = self.number("I"), self.number("Q")
-            return [self.value(kind) for _ in range(n)]
-        return self.number(SIZES[kind])
+class File(gguf.File):
+    """One whose keys can be changed."""
 
     def set_u32(self, key, value):
         self.keys[key] = string(key) + struct.pack("<II", 4, value)

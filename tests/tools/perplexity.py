@@ -6,54 +6,11 @@ Reads ids from stdin; MODEL is a llama or qwen2 GGUF file with F32 tensors. With
 each window is it. Shares nothing with unpu: it is what `unpu eval --text` is compared with. Prints
 the perplexity, its standard error, the tokens scored and the windows.
 """
-import struct
 import sys
 
 import numpy
 
-SIZES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-
-
-class File:
-    def __init__(self, path):
-        with open(path, "rb") as f:
-            self.data = f.read()
-        self.at = 8
-        num_tensors, num_keys = self.number("Q"), self.number("Q")
-        self.keys = {}
-        for _ in range(num_keys):
-            key = self.text()
-            self.keys[key] = self.value(self.number("I"))
-        infos = []
-        for _ in range(num_tensors):
-            name = self.text()
-            dims = [self.number("Q") for _ in range(self.number("I"))]
-            kind, offset = self.number("I"), self.number("Q")
-            assert kind == 0, name + " is not F32"
-            infos.append((name, dims, offset))
-        align = self.keys.get("general.alignment", 32)
-        start = (self.at + align - 1) // align * align
-        self.tensors = {
-            name: numpy.frombuffer(self.data, "<f4", int(numpy.prod(dims)), start + offset)
-            .reshape(dims[::-1]).astype(numpy.float64) for name, dims, offset in infos}
-
-    def number(self, kind):
-        value, = struct.unpack_from("<" + kind, self.data, self.at)
-        self.at += struct.calcsize("<" + kind)
-        return value
-
-    def text(self):
-        n = self.number("Q")
-        self.at += n
-        return self.data[self.at - n:self.at].decode("utf-8", "replace")
-
-    def value(self, kind):
-        if kind == 8:
-            return self.text()
-        if kind == 9:
-            kind, n = self.number("I"), self.number("Q")
-            return [self.value(kind) for _ in range(n)]
-        return self.number(SIZES[kind])
+import gguf
 
 
 def softmax(x):
@@ -63,8 +20,10 @@ def softmax(x):
 
 class Model:
     def __init__(self, path):
-        self.file = File(path)
-        self.arch = self.file.keys["general.architecture"]
+        self.file = gguf.File(path)
+        self.tensors = {name: w.astype(numpy.float64)
+                        for name, w in self.file.tensors.items()}
+        self.arch = self.file.values["general.architecture"]
         assert self.arch in ("llama", "qwen2"), self.arch
         self.heads = self.key("attention.head_count")
         self.kv_heads = self.key("attention.head_count_kv", self.heads)
@@ -74,17 +33,17 @@ class Model:
         self.base = self.key("rope.freq_base", 10000.0)
 
     def key(self, name, default=None):
-        value = self.file.keys.get(self.arch + "." + name, default)
+        value = self.file.values.get(self.arch + "." + name, default)
         assert value is not None, name
         return value
 
     def norm(self, x, name):
         x = x / numpy.sqrt((x * x).mean(axis=-1, keepdims=True) + self.eps)
-        return x * self.file.tensors[name]
+        return x * self.tensors[name]
 
     def linear(self, x, name):
-        y = x @ self.file.tensors[name + ".weight"].T
-        bias = self.file.tensors.get(name + ".bias")
+        y = x @ self.tensors[name + ".weight"].T
+        bias = self.tensors.get(name + ".bias")
         return y if bias is None else y + bias
 
     def rope(self, x):  # n x heads x head_dim
@@ -118,13 +77,13 @@ class Model:
                            layer + "ffn_down")
 
     def probabilities(self, ids):
-        x = self.file.tensors["token_embd.weight"][ids]
+        x = self.tensors["token_embd.weight"][ids]
         for i in range(self.key("block_count")):
             layer = "blk.%d." % i
             x = x + self.attention(x, layer)
             x = x + self.feed_forward(x, layer)
         x = self.norm(x, "output_norm.weight")
-        tied = "output.weight" not in self.file.tensors
+        tied = "output.weight" not in self.tensors
         return softmax(self.linear(x, "token_embd" if tied else "output"))
 
 
